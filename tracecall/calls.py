@@ -1,0 +1,208 @@
+"""What a recorded run is made of: Trace, Call and their parts, as plain data without torch.
+
+Every struct can be written as JSON and is validated as it is read (`msgspec.json.decode(data, type=Trace)`).
+Field names are fixed for users and saved files; fields may be added, never renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from msgspec import Struct, field
+
+FORMAT_VERSION = 1
+
+Kind = Literal["module", "operation", "hook"]
+State = Literal["called", "bypassed", "weights-used", "raised", "unused"]
+
+
+class TensorSpec(Struct, frozen=True, omit_defaults=True, gc=False):
+    """A tensor without its numbers. `shape` holds ints, or formulas as text; sizes are in elements."""
+
+    shape: tuple[int | str, ...]
+    dtype: str  # "float32": torch's name without "torch."
+    device: str  # "cpu", "cuda:0"
+    requires_grad: bool = False
+    stride: tuple[int | str, ...] | None = None  # in elements; None where the tensor is contiguous
+    layout: str | None = None  # "sparse_coo", "jagged", "quantized"…; None for an ordinary dense tensor
+    type: str | None = None  # the class, where it is not torch.Tensor itself
+
+
+class Value(Struct, omit_defaults=True, gc=False):
+    """One leaf of a call's inputs or output."""
+
+    where: str  # the parameter's name and the way into it: "x", "mask", "x[0].logits"; "" for a bare output
+    value: TensorSpec | str  # a tensor, or a short repr of anything else
+    source: str | None = None  # what it came from: "conv1", "input x", "parameter pos_embed"
+
+
+class Site(Struct, frozen=True, omit_defaults=True, gc=False):
+    """The exact expression that made a call. `line` and `column` count from 1; `text` is None without source."""
+
+    file: str
+    line: int
+    column: int | None = None
+    text: str | None = None
+    function: str | None = None
+
+
+class CallError(Struct, omit_defaults=True, gc=False):
+    """The exception that left a call."""
+
+    type: str
+    message: str
+    raised_here: bool = False  # no call inside this one raised it
+    caught: bool = False  # the code around this call caught it and went on
+    site: Site | None = None  # the expression or statement that raised it, where it was raised in this call
+
+
+class Hook(Struct, frozen=True, omit_defaults=True, gc=False):
+    """How a user's hook was registered."""
+
+    when: Literal["forward pre-hook", "forward hook"]
+    scope: Literal["module", "global"]
+    with_kwargs: bool = False
+    always_call: bool = False
+
+
+class Call(Struct, omit_defaults=True, gc=False):
+    """One run of a module's `__call__`, one operation, or one user hook. Times are in ns, None if not measured."""
+
+    kind: Kind
+    path: str  # of the module called; for the others, of the module whose code made the call
+    name: str  # as the caller wrote it: "conv1", "F.relu", "x.view"
+    type: str  # "Conv2d", "aten.relu", the hook's function
+    inputs: list[Value] = field(default_factory=list)
+    output: list[Value] = field(default_factory=list)
+    site: Site | None = None
+    host_ns: int | None = None  # median of the timing runs, with the calls inside
+    host_self_ns: int | None = None  # the same without the calls inside
+    device_ns: int | None = None
+    device_self_ns: int | None = None
+    samples: int | None = None  # how many runs the medians come from
+    spread_ns: int | None = None  # interquartile range of host_ns
+    flops: int | None = None
+    output_bytes: int | None = None
+    device_memory: int | None = None
+    error: CallError | None = None
+    children: list[Call] = field(default_factory=list)
+    operations: dict[str, int] | None = None  # of an operation: the aten operations under its expression, counted
+    internal: bool = False  # an operation inside one of torch.nn's own forwards
+    reads: list[str] | None = None  # parameters of other modules that this operation read
+    hook: Hook | None = None  # of a hook: how it was registered
+    changed: list[str] | None = None  # of a hook: what it replaced, "args[0] 4,3 → 2,3"
+    opaque: str | None = None  # why nothing inside is seen: "ScriptModule"
+    thread: str | None = None  # the thread's name, where it is not the one that the calls around it ran in
+
+
+class ModuleInfo(Struct, omit_defaults=True):
+    """One module of the model. `parameters` and `buffers` count elements that are its own, not its submodules'."""
+
+    path: str
+    type: str
+    aliases: list[str] = field(default_factory=list)  # other paths of the same object
+    extra_repr: str = ""
+    source: Site | None = None  # its forward
+    parameters: int = 0
+    trainable: int = 0
+    buffers: int = 0
+    parameter_bytes: int = 0
+    hooks: list[str] = field(default_factory=list)  # the user's own, as "forward hook name (file:line)"
+    state: State = "unused"
+    container: bool = False  # it has no forward: a part of paths, never a call
+
+
+class ModelInfo(Struct, omit_defaults=True):
+    """The root. Parameters that several modules share are counted once."""
+
+    name: str
+    origin: str | None = None  # "models/cnn.py:14"
+    parameters: int = 0
+    trainable: int = 0
+    training: bool = False
+
+
+class Environment(Struct, omit_defaults=True):
+    """Where the trace was made."""
+
+    torch: str
+    python: str
+    devices: dict[str, str] = field(default_factory=dict)  # "cuda:0" → "NVIDIA H200"
+
+
+class Settings(Struct, omit_defaults=True):
+    """How the trace was made."""
+
+    grad_mode: Literal["grad", "no_grad", "inference"] = "grad"
+    operations: Literal["none", "forward", "all"] = "forward"
+    device: str = "cpu"  # of the parameters; "cpu, cuda:0" where there are several
+    dtype: str | None = None
+    seed: int | None = None
+    notes: list[str] = field(default_factory=list)  # what the reader must know: "input inferred from fc1 (Linear)"
+
+
+class Timing(Struct, omit_defaults=True):
+    """The whole forward in nanoseconds, medians over `runs` each: with nothing attached, with clocks in hooks."""
+
+    untraced_ns: int
+    traced_ns: int
+    untraced_spread_ns: int = 0
+    traced_spread_ns: int = 0
+    runs: int = 0
+
+
+class Finding(Struct, omit_defaults=True):
+    """Something that the trace proves. `message` is one sentence; `site` the line that it is about."""
+
+    kind: str
+    message: str
+    path: str = ""
+    site: Site | None = None
+
+
+class Prediction(Struct, omit_defaults=True):
+    """One tensor that the root returned: its shape and its first values, as numbers or text."""
+
+    where: str
+    tensor: TensorSpec
+    values: list[float | int | bool | str] = field(default_factory=list)
+
+
+class Trace(Struct):
+    """Everything that one recorded run of a model says."""
+
+    model: ModelInfo
+    environment: Environment
+    format_version: int = FORMAT_VERSION
+    settings: Settings = field(default_factory=Settings)
+    modules: dict[str, ModuleInfo] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    error: CallError | None = None
+    timing: Timing | None = None
+    prediction: list[Prediction] = field(default_factory=list)
+
+    def walk(self) -> Iterator[tuple[int, Call]]:
+        """Every call with its depth, in call order; iterative, so that no depth of nesting is too deep."""
+        open_calls = [(0, call) for call in reversed(self.calls)]
+        while open_calls:
+            depth, call = open_calls.pop()
+            yield depth, call
+            open_calls.extend((depth + 1, child) for child in reversed(call.children))
+
+    def find(self, path: str) -> list[Call]:
+        """The calls of the module at `path` (or at one of its aliases), in call order."""
+        info = self.modules.get(path)
+        if info is None:
+            info = next((one for one in self.modules.values() if path in one.aliases), None)
+        wanted = path if info is None else info.path
+        return [call for _, call in self.walk() if call.kind == "module" and call.path == wanted]
+
+    def __str__(self) -> str:
+        from tracecall.views.tree import text  # only printing needs rich
+
+        return text(self)
+
+    def __repr__(self) -> str:
+        return f"<Trace of {self.model.name}: {sum(1 for _ in self.walk())} calls>"
