@@ -1,0 +1,77 @@
+"""`load`: from what the user typed to a model that can be called, and what to call it with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from tracecall.loading.building import build, origin
+from tracecall.loading.devices import resolve_device, resolve_dtype
+from tracecall.loading.finding import import_file, import_place, importable, pick
+from tracecall.loading.inputs import make_inputs
+from tracecall.loading.places import check
+from tracecall.loading.usercode import user_code
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model and its inputs, ready for `model(*args, **kwargs)`, all on one device."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    name: str  # of the model's class: "CNN"
+    origin: str  # file:line of the class or function: "models/cnn.py:14", "torch/nn/modules/linear.py:53"
+    device: str  # as torch names it: "cpu", "cuda:0"
+    notes: tuple[str, ...]  # what a reader must be told: "input inferred from fc1 (Linear, 10 features): …"
+
+
+def load(
+    model: str,
+    inputs: Sequence[str] = (),
+    *,
+    device: str = "cpu",
+    dtype: str | None = None,
+    seed: int | None = None,
+    train: bool = False,
+) -> Target:
+    """Find and build MODEL, make its inputs, and move both to the device, in eval mode unless `train`.
+
+    Without a seed it is 0, so that weights and inputs are the same in every run; torch stays seeded afterwards.
+    `dtype` is for the model's floating parameters and its floating inputs. Raises TracecallError in one line.
+    """
+    request = check(model, inputs, device=device, dtype=dtype, seed=seed)
+    spec, file = request.model, request.file
+    there = resolve_device(request.device)
+    as_dtype = None if request.dtype is None else resolve_dtype(request.dtype)
+    folder = None if file is None else file.parent
+    torch.manual_seed(request.seed)
+    with importable(file):
+        module = import_place(spec.place) if file is None else import_file(file)
+        name, found = pick(module, spec)
+        built = build(found, name, spec, folder)
+        with user_code(f"moving {type(built).__name__} to {there}", folder):
+            built = built.to(there, as_dtype).train(train)
+        made = make_inputs(
+            built,
+            request.inputs,
+            module,
+            device=there,
+            dtype=as_dtype,
+            seed=request.seed,
+            folder=folder,
+            arguments=bool(spec.args or spec.kwargs),
+        )
+    return Target(
+        model=built,
+        args=made.args,
+        kwargs=made.kwargs,
+        name=type(built).__name__,
+        origin=origin(built, found, module),
+        device=str(there),
+        notes=made.notes,
+    )
