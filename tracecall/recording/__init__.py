@@ -1,0 +1,157 @@
+"""Run a model and record it: `trace` runs it once, `tracing` records the reader's own code, `measure` adds times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from tracecall.calls import Prediction, Trace
+from tracecall.errors import TracecallError
+from tracecall.recording import timing, values
+from tracecall.recording.preserved import preserved, random_state
+from tracecall.recording.recorder import Operations, Recorder
+
+FIRST_VALUES = 6
+
+_last: Trace | None = None
+
+
+def trace(model: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
+    """Run `model(*args, **kwargs)` once and record it.
+
+    The model, its buffers, gradients and torch's random state are afterwards as before. Times are not measured: a
+    recording disturbs them (`tracecall.measure` has them). An exception of the model passes through; what was recorded
+    until then is `tracecall.last_trace()`.
+    """
+    return _record(Recorder(_checked(model), "forward"), args, kwargs, reraise=True)
+
+
+@contextmanager
+def tracing(model: nn.Module, *, operations: Operations = "forward") -> Iterator[Trace]:
+    """Record every call of the model and its submodules that the code inside `with` makes; it runs as it would without.
+
+    The Trace is filled when the block ends. `operations`: "none", "forward" (those of the model's own forwards) or
+    "all" (those inside torch.nn's forwards too; all are recorded either way, a view shows them).
+    """
+    recorder = Recorder(_checked(model), operations)
+    found = recorder.empty_trace()
+    error: BaseException | None = None
+    recorder.start()
+    try:
+        yield found
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        recorder.stop(error)
+        error = None
+        _fill(found, recorder)
+
+
+def _record(recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any], *, reraise: bool) -> Trace:
+    """One recorded run; with `reraise` false an exception of the model ends up in the Trace's `error` only."""
+    model = recorder.modules.root
+    found = recorder.empty_trace()
+    with preserved(model):
+        error: BaseException | None = None
+        output: Any = None
+        recorder.start()
+        try:
+            output = model(*args, **kwargs)
+        except Exception as raised:
+            error = raised
+            if reraise:
+                raise
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            recorder.stop(error)
+            _fill(found, recorder)
+        if error is None:
+            found.prediction = predictions(output)
+        error = None
+    return found
+
+
+def measure(
+    model: nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+    *,
+    operations: Operations = "forward",
+    inference: bool = False,
+    warmup: int = timing.WARMUP,
+    repeat: int | None = None,
+    progress: timing.Progress | None = None,
+) -> Trace:
+    """Record one run as `trace` does, then time others: host times are medians over runs that only read clocks.
+
+    `repeat` runs of each kind, None for as many as fit in half a second (3 to 100), 0 for none. With `inference` they
+    run in torch.inference_mode. If forward raises, the exception is in the Trace's `error`, and nothing is timed.
+    `progress` is told (runs done, runs wanted).
+    """
+    kwargs = kwargs or {}
+    recorder = Recorder(_checked(model), operations)
+
+    def run() -> None:
+        model(*args, **kwargs)
+
+    with torch.inference_mode() if inference else nullcontext():
+        found = _record(recorder, args, kwargs, reraise=False)
+        if found.error is not None or repeat == 0:
+            return found
+        with preserved(model):
+            samples = timing.take_samples(
+                run,
+                prepare=random_state(model),
+                operations=operations != "none",
+                warmup=warmup,
+                repeat=repeat,
+                progress=progress,
+            )
+    timing.add_times(found, samples, recorder.operation_order, recorder.modules.paths)
+    return found
+
+
+def last_trace() -> Trace | None:
+    """The Trace of the last recording in this process, also of one that an exception ended."""
+    return _last
+
+
+def _fill(found: Trace, recorder: Recorder) -> None:
+    global _last
+    if recorder.broken is not None:
+        raise RuntimeError("tracecall could not record this run; the model itself ran on") from recorder.broken
+    finished = recorder.trace()
+    for name in Trace.__struct_fields__:
+        setattr(found, name, getattr(finished, name))
+    _last = found
+
+
+def predictions(output: object) -> list[Prediction]:
+    """Shape and first values of each tensor that a model returned."""
+    found = []
+    for where, leaf in values.leaves("", output) if not isinstance(output, torch.Tensor) else (("", output),):
+        if isinstance(leaf, torch.Tensor):
+            found.append(Prediction(where, values.spec(leaf), _first_values(leaf)))
+    return found
+
+
+def _first_values(tensor: torch.Tensor) -> list[float | int | bool | str]:
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type == "meta":
+        return []
+    with torch.no_grad():
+        first = tensor.detach().reshape(-1)[:FIRST_VALUES].tolist()
+    return [value if isinstance(value, (bool, int, float)) else str(value) for value in first]
+
+
+def _checked(model: object) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        hint = "; did you mean to make an instance first?" if isinstance(model, type) else ""
+        raise TracecallError(f"tracecall needs an nn.Module, got {values.short(model)} ({type(model).__name__}){hint}")
+    return model

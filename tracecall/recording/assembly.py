@@ -1,0 +1,132 @@
+"""From a stopped recording to a Trace: names and sites of the calls, labels of what fed them, states, findings."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from typing import Literal
+
+import torch
+
+from tracecall import recording
+from tracecall.calls import Call, CallError, Environment, Settings, Trace
+from tracecall.recording.recorder import Recorder
+from tracecall.recording.sites import callee_text, expression_name, site
+from tracecall.recording.states import find_states
+from tracecall.recording.user_hooks import hook_name, hook_site, module_hooks
+
+_OWN_FILES = (recording.__file__,)
+
+
+def trace_of(recorder: Recorder) -> Trace:
+    """The recording as plain data; it holds no tensor, module, frame or exception."""
+    modules = recorder.modules
+    for owner, place in recorder.places:
+        if place.code.co_filename not in _OWN_FILES:
+            owner.site = site(place)
+    infos = modules.infos()
+    devices = modules.devices()
+    trace = Trace(
+        model=modules.model_info(infos, recorder.training),
+        environment=Environment(str(torch.__version__), platform.python_version(), _device_names(devices)),
+        settings=Settings(grad_mode=grad_mode(), operations=recorder.operations, device=", ".join(devices)),
+        modules=infos,
+        calls=recorder.calls,
+    )
+    for path, module in modules.by_path.items():
+        infos[path].hooks = [
+            f"{info.when} {hook_name(hook)}" + (f" ({where.file}:{where.line})" if (where := hook_site(hook)) else "")
+            for _, _, hook, info in module_hooks(module)
+        ]
+    _name(recorder, trace)
+    _label_sources(recorder, trace)
+    trace.error = _error(trace)
+    find_states(recorder, trace)
+    return trace
+
+
+def _error(trace: Trace) -> CallError | None:
+    """The exception that ended the run, with the site that raised it."""
+    found: CallError | None = None
+    for _, call in trace.walk():
+        if call.error is not None and not call.error.caught:
+            if call.error.raised_here and call.error.site is None:
+                call.error.site = call.site
+            found = call.error
+            if found.raised_here:
+                break
+    return found
+
+
+def grad_mode() -> Literal["grad", "no_grad", "inference"]:
+    """The mode that operations run in here."""
+    if torch.is_inference_mode_enabled():
+        return "inference"
+    return "grad" if torch.is_grad_enabled() else "no_grad"
+
+
+def _device_names(devices: list[str]) -> dict[str, str]:
+    names = {}
+    for device in devices:
+        kind = torch.device(device).type
+        if kind == "cuda" and torch.cuda.is_available():
+            names[device] = torch.cuda.get_device_name(device)
+        elif kind == "cpu":
+            names[device] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors"
+        else:
+            names[device] = kind
+    return names
+
+
+def _name(recorder: Recorder, trace: Trace) -> None:
+    """Names as the caller wrote them: a module by its path from the caller's module, an operation by its expression."""
+    above: list[Call] = []
+    for depth, call in trace.walk():
+        del above[depth:]
+        parent = above[-1] if above else None
+        above.append(call)
+        text = call.site.text if call.site else None
+        if call.kind == "module":
+            call.name = _module_name(recorder, call, parent, text)
+        elif call.kind == "operation":
+            call.name = expression_name(text) or call.type
+
+
+def _module_name(recorder: Recorder, call: Call, parent: Call | None, text: str | None) -> str:
+    if parent is None and not call.path:
+        return call.type
+    module = recorder.modules.by_path[call.path]
+    paths = [call.path, *recorder.modules.aliases.get(id(module), [])]
+    if parent is None:
+        return call.path
+    prefix = parent.path + "." if parent.path else ""
+    relative = [path.removeprefix(prefix) for path in paths if path.startswith(prefix) and path != parent.path]
+    if len(relative) > 1 and (written := callee_text(text)) in relative:
+        return str(written)
+    return relative[0] if relative else (callee_text(text) or call.path or call.type)
+
+
+def _label_sources(recorder: Recorder, trace: Trace) -> None:
+    """A source beside the call that it feeds is its name ("conv1", "pool #2" if that stands twice), else its path."""
+    parents: dict[int, Call | None] = {}
+    ordinal: dict[int, str] = {}
+    for siblings, parent in [(trace.calls, None), *((call.children, call) for _, call in trace.walk())]:
+        totals = Counter(call.name for call in siblings)
+        seen: Counter[str] = Counter()
+        for call in siblings:
+            seen[call.name] += 1
+            parents[id(call)] = parent
+            ordinal[id(call)] = call.name if totals[call.name] == 1 else f"{call.name} #{seen[call.name]}"
+    consumer: dict[int, Call] = {id(value): call for _, call in trace.walk() for value in call.inputs}
+    for value, source in recorder.pending:
+        if isinstance(source, str):
+            value.source = source
+            continue
+        user = consumer.get(id(value))
+        if user is not None and parents.get(id(user)) is parents.get(id(source)):
+            value.source = ordinal.get(id(source), source.name)
+        elif source.kind == "module":
+            value.source = source.path or source.name
+        else:
+            value.source = f"{source.path}: {source.name}" if source.path else source.name

@@ -1,0 +1,145 @@
+"""One run of a user's hook as a call: what it was given, what it replaced or changed in place."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+from tracecall.calls import Call, TensorSpec, Value
+from tracecall.recording import values
+from tracecall.recording.user_hooks import WatchedHook, hook_name, hook_site
+
+if TYPE_CHECKING:
+    from tracecall.recording.recorder import OpenCall, Recorder
+
+
+def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> Any:
+    """Run the user's hook and record it under the call that torch runs it for; elsewhere just run it."""
+    frame = sys._getframe(0)
+    thread = recorder.thread_of(module, frame)
+    if thread is None:
+        return watcher.hook(module, *rest)
+    opened = thread.stack[-1]
+    name = hook_name(watcher.hook)
+    call = Call("hook", opened.call.path, name, name, hook=watcher.info, site=hook_site(watcher.hook))
+    before = _leaves(watcher, rest)
+    call.inputs = [Value(where, values.spec(leaf)) for where, leaf in before if isinstance(leaf, torch.Tensor)]
+    versions = [_version(leaf) for _, leaf in before]
+    opened.call.children.append(call)
+    recorder.open_hook(thread, call, module, frame, watcher.hook)
+    try:
+        result = watcher.hook(module, *rest)
+    except BaseException as error:
+        recorder.hook_raised(thread, frame, error)
+        raise
+    try:
+        thread.busy = True
+        changed = _changes(watcher, before, versions, result)
+        call.changed = changed or None
+        if result is not None:
+            _take_over(recorder, opened, watcher, call, result)
+    except Exception as error:
+        recorder.broke(error)
+    finally:
+        thread.busy = False
+    recorder.close_hook(thread, frame)
+    if _is_last(watcher, module):
+        recorder.close_call(thread, opened)
+    return result
+
+
+def _leaves(watcher: WatchedHook, rest: tuple[Any, ...]) -> list[tuple[str, Any]]:
+    """What a hook was given, with names: args[0], kwargs['mask'], output[1].logits."""
+    names = ["args"]
+    if watcher.info.with_kwargs and len(rest) == (2 if watcher.info.when == "forward pre-hook" else 3):
+        names.append("kwargs")
+    if watcher.info.when == "forward hook":
+        names.append("output")
+    return [leaf for name, value in zip(names, rest, strict=False) for leaf in values.leaves(name, value)]
+
+
+def _version(leaf: object) -> int | None:
+    """How often a tensor was written in place; None where torch does not count (inference tensors)."""
+    if not isinstance(leaf, torch.Tensor) or leaf.is_inference():
+        return None
+    return leaf._version
+
+
+def _changes(
+    watcher: WatchedHook, before: list[tuple[str, Any]], versions: list[int | None], result: object
+) -> list[str]:
+    found = [
+        f"{where} changed in place"
+        for (where, leaf), version in zip(before, versions, strict=True)
+        if version is not None and leaf._version != version
+    ]
+    if result is None:
+        return found
+    if watcher.info.when == "forward hook":
+        after = list(values.leaves("output", result))
+    elif watcher.info.with_kwargs and isinstance(result, tuple) and len(result) == 2:
+        after = [*values.leaves("args", result[0]), *values.leaves("kwargs", result[1])]
+    else:
+        after = list(values.leaves("args", result if isinstance(result, tuple) else (result,)))
+    given = {where: leaf for where, leaf in before if where.startswith(("args", "kwargs", "output"))}
+    for where, leaf in after:
+        if where not in given:
+            found.append(f"{where} added, {_text(leaf)}")
+        elif given[where] is not leaf:
+            found.append(_change(where, given[where], leaf))
+    kind = "output" if watcher.info.when == "forward hook" else "args"
+    seen = {where for where, _ in after}
+    found.extend(f"{where} removed" for where in given if where.startswith(kind) and where not in seen)
+    return found
+
+
+def _change(where: str, old: object, new: object) -> str:
+    if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
+        a, b = values.spec(old), values.spec(new)
+        if a.shape != b.shape:
+            return f"{where} {values.size_text(a.shape)} → {values.size_text(b.shape)}"
+        if a.dtype != b.dtype:
+            return f"{where} {a.dtype} → {b.dtype}"
+        if a.device != b.device:
+            return f"{where} {a.device} → {b.device}"
+        return f"{where} replaced, {_spec_text(b)}"
+    return f"{where} {_text(old)} → {_text(new)}"
+
+
+def _text(leaf: object) -> str:
+    return _spec_text(values.spec(leaf)) if isinstance(leaf, torch.Tensor) else values.short(leaf)
+
+
+def _spec_text(spec: TensorSpec) -> str:
+    return f"{spec.dtype}[{values.size_text(spec.shape)}]"
+
+
+def _take_over(recorder: Recorder, opened: OpenCall, watcher: WatchedHook, call: Call, result: object) -> None:
+    """What a hook returned takes the place of the call's arguments, or of its output."""
+    if watcher.info.when == "forward hook":
+        recorder.outputs(opened.call, result)
+        call.output = list(opened.call.output)
+        return
+    kwargs: dict[str, Any] = {}
+    args: object = result
+    if watcher.info.with_kwargs and isinstance(result, tuple) and len(result) == 2:
+        args, kwargs = result
+    given = args if isinstance(args, tuple) else (args,)
+    opened.arguments.clear()
+    recorder.bind(call.output, given, kwargs, opened.names, None, opened.arguments)
+    for _, leaf in values.leaves("args", given):
+        if isinstance(leaf, torch.Tensor):
+            recorder.sources.made(leaf, call)
+            opened.number = recorder.sources.next_number()
+
+
+def _is_last(watcher: WatchedHook, module: nn.Module) -> bool:
+    """Whether torch runs no hook of this call after this one."""
+    if watcher.info.when != "forward hook":
+        return False
+    table = module._forward_hooks or torch_module._global_forward_hooks
+    return next(reversed(table), None) == watcher.key

@@ -1,0 +1,162 @@
+"""The modules of a model: their paths, aliases, parameters and where each forward is written."""
+
+from __future__ import annotations
+
+import inspect
+from types import CodeType
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from tracecall.calls import ModelInfo, ModuleInfo
+from tracecall.recording.sites import forward_code, forward_site, home_of, shown_path
+
+
+class Modules:
+    """Every module under a root, found by identity; modules that a forward builds are added as they are called."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.root = root
+        self.paths: dict[int, str] = {}
+        self.aliases: dict[int, list[str]] = {}
+        self.by_path: dict[str, nn.Module] = {}
+        self.built_inside: set[str] = set()
+        self._walk(root)
+        # owners of each parameter and buffer: (path, name); several where modules share it
+        self.owners: dict[int, list[tuple[str, str]]] = {}
+        self.tensor_labels: dict[int, str] = {}
+        for path, module in self.by_path.items():
+            for kind, tensors in (("parameter", module._parameters), ("buffer", module._buffers)):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        self.owners.setdefault(id(tensor), []).append((path, name))
+                        self.tensor_labels.setdefault(id(tensor), f"{kind} {path + '.' if path else ''}{name}")
+        self.forward_codes: set[CodeType] = set()
+        for module in self.by_path.values():
+            code = forward_code(type(module).forward)
+            if code is not None:
+                self.forward_codes.add(code)
+
+    def _walk(self, root: nn.Module) -> None:
+        """Paths in registration order; a module seen again gets an alias, which also ends cycles."""
+        waiting = [("", root)]
+        while waiting:
+            path, module = waiting.pop()
+            if id(module) in self.paths:
+                self.aliases.setdefault(id(module), []).append(path)
+                continue
+            self.paths[id(module)] = path
+            self.by_path[path] = module
+            prefix = path + "." if path else ""
+            waiting.extend((prefix + name, sub) for name, sub in reversed(module._modules.items()) if sub is not None)
+
+    def add(self, module: nn.Module, parent: str) -> str:
+        """A path for a module that is not in the model: built inside a forward, "block.<Linear>"."""
+        prefix = parent + "." if parent else ""
+        path = f"{prefix}<{type(module).__name__}>"
+        number = 1
+        while path in self.by_path:
+            number += 1
+            path = f"{prefix}<{type(module).__name__} {number}>"
+        self.paths[id(module)] = path
+        self.by_path[path] = module  # kept until the run ends, so that its id stays its own
+        self.built_inside.add(path)
+        return path
+
+    def infos(self) -> dict[str, ModuleInfo]:
+        """One ModuleInfo a module; read after the run, when lazy modules have their parameters."""
+        counted: set[int] = set()
+        return {path: self._info(path, module, counted) for path, module in self.by_path.items()}
+
+    def _info(self, path: str, module: nn.Module, counted: set[int]) -> ModuleInfo:
+        info = ModuleInfo(
+            path=path,
+            type=type(module).__name__,
+            aliases=self.aliases.get(id(module), []),
+            extra_repr=_extra_repr(module),
+            source=forward_site(module),
+        )
+        for tensor in module._parameters.values():
+            if tensor is not None and id(tensor) not in counted and not is_lazy(tensor):
+                counted.add(id(tensor))
+                info.parameters += tensor.numel()
+                info.parameter_bytes += tensor.numel() * tensor.element_size()
+                info.trainable += tensor.numel() if tensor.requires_grad else 0
+        for buffer in module._buffers.values():
+            if buffer is not None and id(buffer) not in counted and not is_lazy(buffer):
+                counted.add(id(buffer))
+                info.buffers += buffer.numel()
+        return info
+
+    def model_info(self, infos: dict[str, ModuleInfo], training: bool) -> ModelInfo:
+        """The root's name and the parameters of the whole model, shared ones counted once."""
+        own = [info for path, info in infos.items() if path not in self.built_inside]
+        return ModelInfo(
+            name=type(self.root).__name__,
+            origin=None if infos[""].source is None else _class_origin(self.root),
+            parameters=sum(info.parameters for info in own),
+            trainable=sum(info.trainable for info in own),
+            training=training,
+        )
+
+    def devices(self) -> list[str]:
+        """The devices that hold the model's parameters and buffers, or the CPU where it has none."""
+        found: dict[str, None] = {}
+        for module in self.by_path.values():
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                if isinstance(tensor, torch.Tensor):
+                    found[str(tensor.device)] = None
+        return list(found) or ["cpu"]
+
+
+def _class_origin(module: nn.Module) -> str | None:
+    """File and line of the module's class."""
+    try:
+        file = inspect.getsourcefile(type(module))
+        line = inspect.getsourcelines(type(module))[1]
+    except (OSError, TypeError):
+        return None
+    return None if file is None else f"{shown_path(file)}:{line}"
+
+
+def _extra_repr(module: nn.Module) -> str:
+    try:
+        return str(module.extra_repr())
+    except Exception:  # a model's own method, called before or outside of what it expects
+        return ""
+
+
+def forward_names(module: nn.Module, cache: dict[object, ForwardNames]) -> ForwardNames:
+    """The parameter names of the forward that this module runs, from a cache keyed by the function."""
+    shadow = module.__dict__.get("forward")
+    key = type(module) if shadow is None else shadow
+    known = cache.get(key)
+    if known is None:
+        known = cache[key] = ForwardNames(module.forward)
+    return known
+
+
+class ForwardNames:
+    """How arguments of one forward are called."""
+
+    __slots__ = ("home", "keyword_only", "names", "starred", "starred_keywords")
+
+    def __init__(self, forward: object) -> None:
+        self.names: tuple[str, ...] = ()
+        self.starred: str | None = "args"
+        self.starred_keywords: str | None = None
+        self.keyword_only: tuple[str, ...] = ()
+        self.home = home_of(forward)
+        try:
+            parameters = inspect.signature(forward).parameters.values()  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # built in, or a ScriptMethod
+            return
+        self.names = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        self.starred = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self.starred_keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+        self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+    def full(self, count: int) -> bool:
+        """Whether that many positional arguments leave no room for a keyword argument."""
+        return count == len(self.names) and self.starred_keywords is None and not self.keyword_only

@@ -1,0 +1,77 @@
+"""What feeds what: for every tensor, the call that it came from.
+
+Tensors are followed by identity, and through views that are written in place by their storage; nothing is kept alive:
+the table holds weak references, and a dead entry is overwritten when its address is used again.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Protocol
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from tracecall.calls import Call
+
+Source = Call | str  # the call that made a tensor, or a label: "input x", "parameter pos_embed"
+
+
+class Enclosing(Protocol):
+    """The open call in whose forward a tensor is used."""
+
+    number: int
+    arguments: dict[int, str]
+
+
+class Sources:
+    """Answers `find` from what `made` and `written` were told, in call order."""
+
+    def __init__(self, labels: dict[int, str]) -> None:
+        self._labels = labels  # of parameters and buffers, by id; the model keeps those alive
+        self._made: dict[int, tuple[weakref.ref[torch.Tensor], Call, int]] = {}
+        # a StorageWeakRef keeps the storage's address from being used again, not its memory
+        self._written: dict[int, tuple[StorageWeakRef, Call, int]] = {}
+        self._number = 0
+
+    def next_number(self) -> int:
+        """A number later than all before it."""
+        self._number += 1
+        return self._number
+
+    def made(self, tensor: torch.Tensor, call: Call) -> None:
+        """`call` returned this tensor."""
+        self._number += 1
+        self._made[id(tensor)] = (weakref.ref(tensor), call, self._number)
+
+    def written(self, tensor: torch.Tensor, call: Call) -> None:
+        """`call` changed this tensor in place, and with it every view of the same storage."""
+        self.made(tensor, call)
+        storage = _storage(tensor)
+        if storage is not None:
+            self._written[storage._cdata] = (StorageWeakRef(storage), call, self._number)
+
+    def find(self, tensor: torch.Tensor, enclosing: Enclosing | None) -> Source | None:
+        """Where a tensor that is used inside `enclosing` came from."""
+        key = id(tensor)
+        entry = self._made.get(key)
+        call, number = None, 0
+        if entry is not None and entry[0]() is tensor:
+            _, call, number = entry
+        if self._written:
+            storage = _storage(tensor)
+            change = None if storage is None else self._written.get(storage._cdata)
+            if change is not None and change[2] > number:
+                _, call, number = change
+        if enclosing is not None and number <= enclosing.number:
+            where = enclosing.arguments.get(key)
+            if where is not None:
+                return f"input {where}"
+        return call if call is not None else self._labels.get(key)
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):  # sparse, nested or functional tensors have none to show
+        return None

@@ -1,0 +1,178 @@
+"""Arguments and results as plain data: nested structures flattened to named leaves, tensors to TensorSpecs.
+
+Nothing here runs the model's code: no `__repr__` of an unknown object, no operation on a tensor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tracecall.calls import TensorSpec
+
+LEAVES = 64  # of one structure; what is beyond is counted, not listed
+DEPTH = 16  # of nested containers
+TEXT = 60  # characters of a short repr
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_EXACT = (type(None), bool, int, float, complex, type(Ellipsis), slice, range)
+_TORCH_WORDS = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
+
+_specs: dict[tuple[Any, ...], TensorSpec] = {}  # equal specs are one object: a Trace repeats few of them many times
+
+
+def spec(tensor: torch.Tensor) -> TensorSpec:
+    """Shape, dtype and device of any tensor (dense, sparse, quantized, nested, meta or a subclass)."""
+    if type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_nested:
+        contiguous = tensor.is_contiguous()
+        shape, dtype, device = tensor.shape, tensor.dtype, tensor.device
+        key = (shape, dtype, device, tensor.requires_grad, None if contiguous else tensor.stride())
+        try:
+            known = _specs.get(key)
+        except TypeError:  # symbolic sizes cannot be hashed
+            return _odd_spec(tensor)
+        if known is None:
+            if len(_specs) > 10_000:
+                _specs.clear()
+            known = _specs[key] = _odd_spec(tensor)
+        return known
+    with torch._C.DisableTorchFunctionSubclass():
+        return _odd_spec(tensor)
+
+
+def _odd_spec(tensor: torch.Tensor) -> TensorSpec:
+    layout = None if tensor.layout is torch.strided else str(tensor.layout).removeprefix("torch.")
+    if tensor.is_quantized:
+        layout = "quantized"
+    elif tensor.is_nested and layout is None:
+        layout = "nested"
+    return TensorSpec(
+        shape=_shape(tensor),
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        device=str(tensor.device),
+        requires_grad=tensor.requires_grad,
+        stride=_stride(tensor) if layout in (None, "quantized") else None,
+        layout=layout,
+        type=None if type(tensor) in _PLAIN else type(tensor).__name__,
+    )
+
+
+def _shape(tensor: torch.Tensor) -> tuple[int | str, ...]:
+    if tensor.is_nested and tensor.layout is torch.strided:  # `shape` raises where rows differ in length
+        sizes: list[int | str] = []
+        for dim in range(tensor.dim()):
+            try:
+                sizes.append(tensor.size(dim))
+            except RuntimeError:
+                sizes.append("ragged")
+        return tuple(sizes)
+    return tuple(size if type(size) is int else str(size) for size in tensor.shape)
+
+
+def _stride(tensor: torch.Tensor) -> tuple[int | str, ...] | None:
+    if tensor.is_contiguous():
+        return None
+    return tuple(step if type(step) is int else str(step) for step in tensor.stride())
+
+
+def size_text(shape: tuple[int | str, ...]) -> str:
+    """A shape as torch writes it on the command line: "1,3,28,28"; "scalar" without dimensions."""
+    return ",".join(map(str, shape)) or "scalar"
+
+
+def short(value: object) -> str:
+    """A repr of at most TEXT characters that runs none of the value's own code; "<Normal>" for other objects."""
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    if type(value) in _EXACT or isinstance(value, _TORCH_WORDS) or plain(value):
+        text = repr(value)
+    elif type(value) in (str, bytes, bytearray):
+        text = repr(value[: TEXT + 1])  # type: ignore[index]  # the three types above can be sliced
+    elif isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        text = str(getattr(value, "__qualname__", type(value).__name__))
+    else:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= TEXT else text[: TEXT - 1] + "…"
+
+
+def plain(value: object) -> bool:
+    """Whether a value is a list or tuple of nothing but numbers."""
+    return type(value) in (list, tuple) and all(type(item) in _EXACT for item in value[:LEAVES])  # type: ignore[index]
+
+
+def leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
+    """The leaves of nested tuples, lists, dicts, dataclasses and pytree nodes, each with the way to it.
+
+    Tensors are leaves; so is anything that is no container. Yields (where, a leaf); a structure of more than LEAVES
+    leaves ends with one (where, More(n)).
+    """
+    for listed, leaf in enumerate(_walk(where, value, (), 0)):
+        if listed == LEAVES:
+            yield where, More(f"more than {LEAVES} values")
+            return
+        yield leaf
+
+
+class More(str):
+    """Text that stands for leaves which are not listed."""
+
+
+def _walk(where: str, value: object, above: tuple[int, ...], depth: int) -> Iterator[tuple[str, object]]:
+    if isinstance(value, torch.Tensor) or value is None or type(value) in _EXACT or isinstance(value, (str, bytes)):
+        yield where, value
+        return
+    items = _items(value)
+    if items is None:
+        yield where, value
+    elif id(value) in above or depth == DEPTH:
+        yield where, More(f"<{type(value).__name__}, nested too deep>")
+    elif not items:
+        yield where, More(f"empty {type(value).__name__}")
+    else:
+        for step, item in items:
+            yield from _walk(where + step, item, (*above, id(value)), depth + 1)
+
+
+def _items(value: object) -> list[tuple[str, object]] | None:
+    """The parts of one container with the text that selects each; None if the value is no container."""
+    if isinstance(value, torch.Size):
+        return None
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return [(f".{name}", item) for name, item in zip(value._fields, value, strict=False)]
+    if type(value) in (tuple, list):
+        return [(f"[{i}]", item) for i, item in enumerate(value[: LEAVES + 1])]  # type: ignore[index]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
+        # a ModelOutput has a field for everything that it might hold
+        return [(f".{name}", item) for name, item in named if item is not None]
+    if isinstance(value, Mapping):
+        first = [pair for pair, _ in zip(value.items(), range(LEAVES + 1), strict=False)]
+        return [(f"[{short(key)}]", item) for key, item in first]
+    if isinstance(value, (tuple, list)):
+        return [(f"[{i}]", item) for i, item in enumerate(value)]
+    if type(value) in pytree.SUPPORTED_NODES:
+        try:
+            found, _ = pytree.tree_flatten_with_path(value)
+        except Exception:  # a class's own flatten function failed: then it is shown as one object
+            return None
+        return [(pytree.keystr(path), item) for path, item in found]
+    return None
+
+
+def tensors(value: object, found: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+    """Every tensor in nested arguments of an operation (tuples, lists and dicts; operations take no others)."""
+    found = [] if found is None else found
+    if isinstance(value, torch.Tensor):
+        found.append(value)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            tensors(item, found)
+    elif isinstance(value, dict):
+        for item in value.values():
+            tensors(item, found)
+    return found
