@@ -1,0 +1,220 @@
+"""The command line: parse, call one thing, print, set the exit status. torch is imported when a model is to be run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+from typer.exceptions import TyperException
+
+from tracecall.errors import TracecallError
+
+if TYPE_CHECKING:
+    from tracecall.calls import Trace
+    from tracecall.loading import Target
+
+Operations = Literal["none", "forward", "all"]
+PROGRESS_AFTER = 1.0  # seconds: shorter work needs no progress line
+
+app = typer.Typer(
+    name="tracecall",
+    help="Show what a PyTorch model(x) really does: __call__, hooks, forward and submodules, with shapes and times.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 the model's forward failed, 2 the command cannot be carried out."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to fail
+    try:
+        status = app(standalone_mode=False)
+    except TyperException as error:
+        status = _refuse(f"{error.format_message()}  (see: tracecall run --help)")
+    except TracecallError as error:
+        status = _refuse(str(error))
+    except typer.Abort:
+        status = 130
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        # `tracecall run cnn | head`: the reader has what it wants; and Python must not fail again as it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _refuse(message: str) -> int:
+    print("tracecall: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tracecall {version('tracecall')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A demo (linear, feedforward, cnn, rnn, transformer), path/to/file.py, path/to/file.py:Name, "
+            "package.module:Name, or with arguments 'file.py:Name(20, 64)'. Name is a class, a function that "
+            "returns a module, or a module.",
+        ),
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="SHAPE",
+            help="An input's shape: 1,3,28,28, with a dtype 1,16:int64, by name ids=1,16:int64. Repeatable.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, cuda:N, mps or auto.")] = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option(metavar="DTYPE", help="The dtype of parameters and inputs: float32, bfloat16, …")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of weights and inputs; 0 if not given.")] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train mode with gradients, not eval in inference mode.")
+    ] = False,
+    depth: Annotated[
+        str | None, typer.Option(metavar="N", help="How many levels of submodules to show; all if not given.")
+    ] = None,
+    ops: Annotated[
+        str, typer.Option(metavar="WHICH", help="Operations to show: none, forward (the model's own) or all.")
+    ] = "forward",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the Trace as JSON, and nothing else.")] = False,
+) -> None:
+    """Run MODEL once with hooks attached and show every call; then time it."""
+    levels = _whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
+    number = _whole("--seed", seed, "for example: --seed 1")
+    shown = _operations(ops)
+    from tracecall.loading import check
+
+    check(model, inputs or [], device=device, dtype=dtype, seed=number)
+    progress = _Progress()
+    try:
+        trace = _run(model, inputs or [], device, dtype, number, train, shown, progress)
+    finally:
+        progress.clear()
+    _show(trace, levels, shown, as_json)
+    if trace.error is not None:
+        raise typer.Exit(1)
+
+
+def _whole(option: str, text: str | None, hint: str) -> int | None:
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    raise TracecallError(f"{option} {text!r} is no whole number of at least 0; {hint}")
+
+
+def _operations(text: str) -> Operations:
+    for known in get_args(Operations):
+        if text == known:
+            return known  # type: ignore[no-any-return]  # one of the Literal's own
+    raise TracecallError(f"--ops {text!r} is unknown; possible: {', '.join(get_args(Operations))}; type --ops all")
+
+
+def _run(
+    model: str,
+    inputs: list[str],
+    device: str,
+    dtype: str | None,
+    seed: int | None,
+    train: bool,
+    ops: Operations,
+    progress: _Progress,
+) -> Trace:
+    """Load and measure, and tell in the Trace how it was made."""
+    import warnings
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        progress("loading torch")
+        from tracecall.loading import load
+        from tracecall.recording import measure
+
+        progress(f"loading {model}")
+        target = load(model, inputs, device=device, dtype=dtype, seed=seed, train=train)
+        progress(f"running {target.name}")
+        trace = measure(
+            target.model,
+            target.args,
+            target.kwargs,
+            operations=ops,
+            inference=not train,
+            progress=progress.counted,
+        )
+    _describe(trace, target, dtype, seed, warned)
+    return trace
+
+
+def _describe(trace: Trace, target: Target, dtype: str | None, seed: int | None, warned: list[Any]) -> None:
+    trace.model.origin = target.origin
+    trace.settings.dtype, trace.settings.seed = dtype, 0 if seed is None else seed
+    trace.settings.notes.extend(target.notes)
+    # torch without numpy says so once; tracecall needs no numpy
+    texts = {f"{one.category.__name__}: {one.message}": None for one in warned if "NumPy" not in str(one.message)}
+    trace.settings.notes.extend(" ".join(text.split())[:300] for text in texts)
+
+
+def _show(trace: Trace, depth: int | None, ops: str, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        sys.stdout.buffer.write(msgspec.json.encode(trace) + b"\n")
+        return
+    from rich.console import Console
+
+    from tracecall.views.tree import tree
+
+    console = Console(highlight=False)
+    console.print(tree(trace, width=console.width, depth=depth, operations=ops))
+
+
+class _Progress:
+    """One line on stderr that is overwritten, only on a terminal and only once the work takes longer than a second."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._shown = False
+
+    def __call__(self, text: str) -> None:
+        if sys.stderr.isatty() and (time.monotonic() - self._begun > PROGRESS_AFTER or self._shown):
+            self._shown = True
+            sys.stderr.write(f"\r\x1b[2K{text} …")
+            sys.stderr.flush()
+
+    def counted(self, done: int, wanted: int) -> None:
+        """A round of timing runs is done."""
+        self(f"timing run {done} of {wanted}")
+
+    def clear(self) -> None:
+        """Leave nothing of the line."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._shown = False

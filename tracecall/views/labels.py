@@ -1,0 +1,129 @@
+"""Shapes, times, counts and names as short text. Names come from models: they are data, never markup or escapes."""
+
+from __future__ import annotations
+
+from tracecall.calls import Call, Site, TensorSpec, Value
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def safe(text: str) -> str:
+    r"""Text that a terminal prints as it is: control characters and escape sequences become visible, "\x1b"."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def shape(spec: TensorSpec, *, roomy: bool = True) -> str:
+    """Sizes in brackets: "[1, 3, 28, 28]", or "[1,3,28,28]" where room is short; "[]" is a scalar."""
+    return "[" + (", " if roomy else ",").join(map(str, spec.shape)) + "]"
+
+
+def tensor(spec: TensorSpec, *, roomy: bool = True) -> str:
+    """A tensor with everything that sets it apart: "float32[1, 3]", "sparse_coo float32[4, 4]"."""
+    parts = [spec.type, spec.layout, spec.dtype + shape(spec, roomy=roomy)]
+    return safe(" ".join(part for part in parts if part))
+
+
+def tensors(values: list[Value]) -> list[TensorSpec]:
+    """The tensors among some values."""
+    return [value.value for value in values if isinstance(value.value, TensorSpec)]
+
+
+def unit(total_ns: int) -> tuple[str, float, int]:
+    """The unit for a table whose largest time is `total_ns`: its name, nanoseconds in one, decimals to print."""
+    if total_ns < 1_000_000:
+        return "µs", 1e3, 1
+    if total_ns < 100_000_000:
+        return "ms", 1e6, 3 if total_ns < 10_000_000 else 2
+    return ("ms", 1e6, 1) if total_ns < 10_000_000_000 else ("s", 1e9, 2)
+
+
+def duration(ns: int, of: int | None = None) -> str:
+    """A time, "184.2 µs", in the unit that suits `of` (the largest time beside it)."""
+    name, size, decimals = unit(ns if of is None else of)
+    return f"{ns / size:.{decimals}f} {name}"
+
+
+def bar(share: float, width: int) -> str:
+    """A share of 1 as a bar of at most `width` characters, to an eighth of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")) or ("▏" if share > 0 else "")
+
+
+def count(number: int) -> str:
+    """A number with its thousands apart: "194,578"."""
+    return f"{number:,}"
+
+
+def brief(number: int) -> str:
+    """Three digits of a number: 194,578 is "195K"."""
+    if number < 1000:
+        return str(number)
+    value, suffix = float(number), ""
+    for larger in "KMBT":
+        if value < 999.5:
+            break
+        value, suffix = value / 1000, larger
+    return f"{value:.{max(0, 3 - len(str(int(value))))}f}{suffix}"
+
+
+def number(value: object) -> str:
+    """One value of a prediction, in about six characters."""
+    return f"{value:.4g}" if isinstance(value, float) else safe(str(value))
+
+
+def place(site: Site | None) -> str:
+    """File and line: "models/cnn.py:24"."""
+    return "" if site is None else safe(f"{site.file}:{site.line}")
+
+
+def arrow(call: Call, *, roomy: bool) -> str:
+    """Input shapes → output shapes, with dtypes where the call changes them."""
+    own = {"parameter", "buffer"}
+    inputs = [
+        value.value
+        for value in call.inputs
+        if isinstance(value.value, TensorSpec)
+        and not (call.kind == "operation" and (value.source or "").partition(" ")[0] in own)
+    ] or (tensors(call.inputs) if call.kind == "operation" else [])
+    outputs = tensors(call.output)
+    dtypes = {spec.dtype for spec in inputs} != {spec.dtype for spec in outputs} and bool(inputs) and bool(outputs)
+    left, right = _group(inputs, dtypes, roomy), _group(outputs, dtypes, roomy)
+    if call.error is not None:
+        plain = next((f"{v.where} {v.value}" for v in call.inputs if not isinstance(v.value, TensorSpec)), "")
+        return f"{left} ✗ {safe(plain)}".strip() if call.kind == "operation" else f"{left} ✗".strip()
+    if not outputs:
+        right = safe(", ".join(str(value.value) for value in call.output[:2])) or "None"
+    if not inputs:
+        return f"→ {right}"
+    return left if call.kind == "operation" and left == right else f"{left} → {right}"
+
+
+def _group(specs: list[TensorSpec], dtypes: bool, roomy: bool) -> str:
+    """Some tensors' shapes; equal neighbours are counted, more than three kinds are cut."""
+    texts: list[str] = []
+    counts: list[int] = []
+    for spec in specs:
+        odd = dtypes or spec.layout is not None or spec.type is not None
+        text = tensor(spec, roomy=roomy) if odd else shape(spec, roomy=roomy)
+        if not dtypes and odd:
+            text = text.replace(spec.dtype + "[", "[", 1)
+        if texts and texts[-1] == text:
+            counts[-1] += 1
+        else:
+            texts.append(text)
+            counts.append(1)
+    shown = [text if times == 1 else f"{text} ×{times}" for text, times in zip(texts, counts, strict=True)]
+    more = [f"+{sum(counts[3:])}"] if len(shown) > 3 else []
+    return ", ".join([*shown[:3], *more])
+
+
+def sources(call: Call) -> list[str]:
+    """What the call's tensor inputs came from, each once, without the "input" and "parameter" of its own kind."""
+    found: dict[str, None] = {}
+    for value in call.inputs:
+        if isinstance(value.value, TensorSpec) and value.source:
+            found[safe(value.source)] = None
+    return list(found)
