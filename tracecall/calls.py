@@ -14,7 +14,8 @@ from msgspec import Struct, field
 FORMAT_VERSION = 1
 
 Kind = Literal["module", "operation", "hook"]
-State = Literal["called", "bypassed", "weights-used", "raised", "unused"]
+# "unseen": not called where it could be seen; it is inside an opaque call, or operations were not recorded
+State = Literal["called", "bypassed", "weights-used", "raised", "unused", "unseen"]
 
 
 class TensorSpec(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -110,6 +111,7 @@ class ModuleInfo(Struct, omit_defaults=True):
     parameter_bytes: int = 0
     hooks: list[str] = field(default_factory=list)  # the user's own, as "forward hook name (file:line)"
     state: State = "unused"
+    built_inside: bool = False  # by a forward: it is no part of the model
     container: bool = False  # it has no forward: a part of paths, never a call
 
 
@@ -198,6 +200,16 @@ class Trace(Struct):
             info = next((one for one in self.modules.values() if path in one.aliases), None)
         wanted = path if info is None else info.path
         return [call for _, call in self.walk() if call.kind == "module" and call.path == wanted]
+
+    def failing(self) -> Call | None:
+        """The innermost call that the exception which ended the run came from; None if none did."""
+        found: Call | None = None
+        calls = self.calls
+        while True:
+            inner = next((call for call in reversed(calls) if call.error is not None and not call.error.caught), None)
+            if inner is None:
+                return found
+            found, calls = inner, inner.children
 
     def __str__(self) -> str:
         from tracecall.views.tree import text  # only printing needs rich

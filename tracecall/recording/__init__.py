@@ -11,7 +11,7 @@ from torch import nn
 
 from tracecall.calls import Prediction, Trace
 from tracecall.errors import TracecallError
-from tracecall.recording import timing, values
+from tracecall.recording import differences, timing, values
 from tracecall.recording.preserved import preserved, random_state
 from tracecall.recording.recorder import Operations, Recorder
 
@@ -74,6 +74,7 @@ def _record(recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any], *
             _fill(found, recorder)
         if error is None:
             found.prediction = predictions(output)
+            recorder.output = output
         error = None
     return found
 
@@ -103,12 +104,25 @@ def measure(
 
     with torch.inference_mode() if inference else nullcontext():
         found = _record(recorder, args, kwargs, reraise=False)
-        if found.error is not None or repeat == 0:
+        if found.error is not None:
+            return found
+        modules = recorder.modules.by_path
+
+        def record_again() -> Trace:
+            return _record(Recorder(model, operations), args, kwargs, reraise=True)
+
+        found.findings.extend(filter(None, [differences.changed_by_hooks(found, modules, record_again)]))
+        with preserved(model):
+            if not differences.same_output(recorder.output, model(*args, **kwargs)):
+                found.findings.append(differences.other_output())
+        recorder.output = None
+        if repeat == 0:
             return found
         with preserved(model):
             samples = timing.take_samples(
                 run,
                 prepare=random_state(model),
+                modules=list(modules.values()),
                 operations=operations != "none",
                 warmup=warmup,
                 repeat=repeat,
@@ -145,8 +159,11 @@ def predictions(output: object) -> list[Prediction]:
 def _first_values(tensor: torch.Tensor) -> list[float | int | bool | str]:
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type == "meta":
         return []
-    with torch.no_grad():
-        first = tensor.detach().reshape(-1)[:FIRST_VALUES].tolist()
+    try:
+        with torch.no_grad():
+            first = tensor.detach().reshape(-1)[:FIRST_VALUES].tolist()
+    except Exception:  # a subclass may hold no numbers (a FakeTensor does not), and each says so in its own way
+        return []
     return [value if isinstance(value, (bool, int, float)) else str(value) for value in first]
 
 

@@ -48,15 +48,11 @@ def trace_of(recorder: Recorder) -> Trace:
 
 def _error(trace: Trace) -> CallError | None:
     """The exception that ended the run, with the site that raised it."""
-    found: CallError | None = None
     for _, call in trace.walk():
-        if call.error is not None and not call.error.caught:
-            if call.error.raised_here and call.error.site is None:
-                call.error.site = call.site
-            found = call.error
-            if found.raised_here:
-                break
-    return found
+        if call.error is not None and call.error.raised_here and call.error.site is None:
+            call.error.site = call.site
+    raising = trace.failing()
+    return None if raising is None else raising.error
 
 
 def grad_mode() -> Literal["grad", "no_grad", "inference"]:

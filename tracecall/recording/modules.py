@@ -34,7 +34,7 @@ class Modules:
                         self.tensor_labels.setdefault(id(tensor), f"{kind} {path + '.' if path else ''}{name}")
         self.forward_codes: set[CodeType] = set()
         for module in self.by_path.values():
-            code = forward_code(type(module).forward)
+            code = forward_code(getattr(type(module), "forward", None))
             if code is not None:
                 self.forward_codes.add(code)
 
@@ -76,6 +76,7 @@ class Modules:
             aliases=self.aliases.get(id(module), []),
             extra_repr=_extra_repr(module),
             source=forward_site(module),
+            built_inside=path in self.built_inside,
         )
         for tensor in module._parameters.values():
             if tensor is not None and id(tensor) not in counted and not is_lazy(tensor):
@@ -91,7 +92,7 @@ class Modules:
 
     def model_info(self, infos: dict[str, ModuleInfo], training: bool) -> ModelInfo:
         """The root's name and the parameters of the whole model, shared ones counted once."""
-        own = [info for path, info in infos.items() if path not in self.built_inside]
+        own = [info for info in infos.values() if not info.built_inside]
         return ModelInfo(
             name=type(self.root).__name__,
             origin=None if infos[""].source is None else _class_origin(self.root),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd import Function
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tracecall.calls import Call, Value
 from tracecall.recording import values
 from tracecall.recording.failures import describe
+from tracecall.recording.modes import QuietMode
 from tracecall.recording.sites import Place
 
 if TYPE_CHECKING:
@@ -27,13 +27,11 @@ _DETACH = torch.ops.aten.detach.default  # after another operation: autograd kee
 _homes: dict[CodeType, str] = {}
 
 
-class OperationMode(TorchDispatchMode):
+class OperationMode(QuietMode):
     """Hands every operation of one thread to the recorder, and runs it unchanged."""
 
-    supports_higher_order_operators = True  # flex_attention and the like would otherwise refuse to run
-
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        super().__init__()
         self._recorder = recorder
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import OrderedDict
 from types import FrameType
 from typing import Any, Literal
 
@@ -19,7 +18,11 @@ from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Value
 from tracecall.recording import user_hooks, values
+from tracecall.recording.global_hooks import GlobalHooks
+from tracecall.recording.modes import suited
 from tracecall.recording.modules import ForwardNames, Modules, forward_names
+from tracecall.recording.opaque import Curtain, opaque
+from tracecall.recording.recursion import raise_recursion_limit
 from tracecall.recording.sites import Place
 from tracecall.recording.sources import Source, Sources
 
@@ -70,45 +73,35 @@ class Recorder:
         self.operation_order: list[tuple[Any, Call | None]] = []
         self.bypasses: dict[str, Place] = {}
         self.names: dict[object, ForwardNames] = {}
-        self.hooked: dict[str, list[tuple[Any, Any]]] = {}
+        self.output: Any = None  # what the run returned, until it was compared
         self.broken: Exception | None = None
         self.training = model.training
         self._local = threading.local()
         self._owner = threading.get_ident()
         self._owner_thread = Thread()
-        self._handles: list[Any] = []
+        self._hooks = GlobalHooks()
         self._watched: list[user_hooks.WatchedHook] = []
         self._mode: Any = None
         self._active = False
+        self._curtain = Curtain(list(self.modules.by_path.values()), self._hooks.hidden)
 
     # lifecycle
 
     def start(self) -> None:
         """Attach; if anything fails on the way, detach what was attached."""
-        from tracecall.recording.operations import OperationMode
-
         self._local.thread = self._owner_thread
         self._active = True
+        self._limit = raise_recursion_limit()
         try:
-            modules = list(self.modules.by_path.values())
-            self._watched = user_hooks.watch(modules, self._run_hook, is_own)
-            before = torch_module.register_module_forward_pre_hook(self._before)
-            self._handles.append(before)
-            after = torch_module.register_module_forward_hook(self._after, with_kwargs=True, always_call=True)
-            self._handles.append(after)
-            # ours first: a user's global hook runs inside a call that is open already
-            for table, handle in (
-                (torch_module._global_forward_pre_hooks, before),
-                (torch_module._global_forward_hooks, after),
-            ):
-                assert isinstance(table, OrderedDict)
-                table.move_to_end(handle.id, last=False)
+            self._watched = user_hooks.watch(list(self.modules.by_path.values()), self._run_hook, is_own)
+            self._hooks.attach(self._before, self._after)
             with _lock:
                 _recording_threads[self._owner] = _recording_threads.get(self._owner, 0) + 1
             if self.operations != "none":
-                mode = OperationMode(self)
-                mode.__enter__()  # type: ignore[no-untyped-call]  # torch's
+                mode = self._new_mode()
+                mode.__enter__()
                 self._mode = mode
+            self._curtain.attach(self._compiled_call)
         except BaseException:
             self.stop()
             raise
@@ -120,10 +113,11 @@ class Recorder:
                 self._mode.__exit__(None, None, None)
         finally:
             self._mode = None
-            for handle in self._handles:
-                handle.remove()
+            self._hooks.remove()
             for watcher in self._watched:
                 watcher.put_back()
+            self._curtain.put_back()
+            self._limit.put_back()
             if self._active:
                 self._active = False
                 with _lock:
@@ -135,7 +129,7 @@ class Recorder:
             for call in self.calls:
                 if call.error is not None and error is None:
                     call.error.caught = True
-            self._handles, self._watched = [], []
+            self._watched = []
 
     # module calls
 
@@ -151,6 +145,8 @@ class Recorder:
                     self._open(module, args, inner, frame, thread)
             else:
                 self._open(module, args, inner, frame, thread)
+        except RecursionError:
+            raise  # the model's own recursion has used up the stack: it would have raised here too
         except Exception as error:
             self.broke(error)
 
@@ -165,7 +161,7 @@ class Recorder:
         thread.busy = True
         try:
             names = forward_names(module, self.names)
-            call = Call("module", path or "", "", type(module).__name__)
+            call = Call("module", path or "", "", type(module).__name__, opaque=opaque(module))
             above = parent
             if parent is None:
                 above = self._adopt(thread, call)
@@ -272,6 +268,37 @@ class Recorder:
         self._active = False
         self.broken = error
 
+    def _compiled_call(self, module: nn.Module, compiled: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A module that was compiled in place runs its hooks, if any, inside compiled code: the call is recorded here.
+
+        This frame takes the part that `_call_impl`'s has for other calls.
+        """
+        frame = sys._getframe(0)
+        thread = self._thread()
+        if not self._active or thread is None:
+            return compiled(*args, **kwargs)
+        try:
+            self._open(module, args, frame, frame, thread)
+        except Exception as error:
+            self.broke(error)
+        with self._hooks.hidden():
+            try:
+                output = compiled(*args, **kwargs)
+            except BaseException as error:
+                if thread.stack and thread.stack[-1].frame is frame:
+                    self._failed(thread.stack[-1], error)
+                    self._close(thread, None)
+                raise
+        if thread.stack and thread.stack[-1].frame is frame:
+            self._returned(thread, output)
+            self._close(thread, None)
+        return output
+
+    def _new_mode(self) -> Any:
+        from tracecall.recording.operations import OperationMode
+
+        return suited(OperationMode)(self)
+
     def _hooks_follow(self, module: nn.Module) -> bool:
         """Whether user hooks run after the tracer's own."""
         return bool(module._forward_hooks) or len(torch_module._global_forward_hooks) > 1
@@ -330,9 +357,7 @@ class Recorder:
             return None
         call.thread = threading.current_thread().name
         if self._mode is not None:
-            from tracecall.recording.operations import OperationMode
-
-            thread.mode = OperationMode(self)
+            thread.mode = self._new_mode()
             thread.mode.__enter__()
         stack = self._owner_thread.stack
         return stack[-1] if stack else None
@@ -355,7 +380,7 @@ class Recorder:
         if not self._active or thread is None or thread.busy or not thread.stack:
             return None
         opened = self._innermost(thread, frame)
-        return None if opened is None else (thread, opened)
+        return None if opened is None or opened.call.opaque else (thread, opened)
 
     def _look_for_bypass(self, frame: FrameType | None, opened: OpenCall) -> None:
         """A frame that runs another module's forward, between a call and the open call around it, was called direct."""

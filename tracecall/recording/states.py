@@ -37,15 +37,18 @@ def find_states(recorder: Recorder, trace: Trace) -> None:
             elif path in readers:
                 info.state = "weights-used"
     _containers(recorder, trace)
+    _unseen(recorder, trace)
     trace.findings.extend(_bypassed(path, where) for path, where in bypassed.items())
     trace.findings.extend(_weights_used(trace, readers))
-    if trace.error is None and recorder.operations != "none" and recorder.calls:
+    waiting = [call for call in trace.calls if any(value.value == "<generator>" for value in call.output)]
+    trace.findings.extend(_generator(call) for call in waiting)
+    if trace.error is None and recorder.operations != "none" and recorder.calls and not waiting:
         trace.findings.extend(_unused(recorder, trace))
 
 
 def is_container(module: nn.Module) -> bool:
     """Whether a module only holds others: it has no forward that could be called."""
-    return isinstance(module, _CONTAINERS) or type(module).forward is nn.Module.forward
+    return isinstance(module, _CONTAINERS) or getattr(type(module), "forward", None) is nn.Module.forward
 
 
 def _containers(recorder: Recorder, trace: Trace) -> None:
@@ -59,6 +62,16 @@ def _containers(recorder: Recorder, trace: Trace) -> None:
                 info.state = "called"
 
 
+def _unseen(recorder: Recorder, trace: Trace) -> None:
+    """Claim nothing of modules inside an opaque call, or of uncalled ones where operations were not recorded."""
+    closed = {call.path for _, call in trace.walk() if call.opaque and call.kind == "module"}
+    for path, info in trace.modules.items():
+        above = [path[:cut] for cut, char in enumerate(path) if char == "."]
+        inside = any(one in closed for one in above) or ("" in closed and path != "")
+        if info.state == "unused" and (inside or recorder.operations == "none"):
+            info.state = "unseen"
+
+
 def _raised(call: Call) -> Finding:
     assert call.error is not None
     return Finding(
@@ -66,6 +79,15 @@ def _raised(call: Call) -> Finding:
         f"{call.path} ({call.type}) raised {call.error.type}, and the code around it caught that and went on",
         call.path,
         call.site,
+    )
+
+
+def _generator(call: Call) -> Finding:
+    return Finding(
+        "generator",
+        f"{call.name}.forward returned a generator: what is in it runs as it is consumed, so consume it inside "
+        "`with tracecall.tracing(model)`",
+        call.path,
     )
 
 

@@ -1,161 +1,30 @@
-"""Host times: control runs with nothing attached, beside runs with only clocks in the hooks.
+"""Host times: control runs with nothing attached, interleaved with runs that only read clocks (see clocks.py).
 
-The two kinds are interleaved, so that a change of the machine's speed meets both. A clock is read as each hook is
-entered and as it is left: what lies between is the tracer's own time and is taken out of every call around it. What the
-hooks cost outside of their own bodies (torch's longer way through `_call_impl`) is calibrated on an empty module.
+Interleaved, so that a change of the machine's speed meets both kinds. Nothing here touches a recorded run: its calls
+get their times from the medians of other runs that made the same calls.
 """
 
 from __future__ import annotations
 
 import gc
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as torch_module
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tracecall.calls import Call, Finding, Timing, Trace
+from tracecall.recording.clocks import Clock, Clocks, OperationClocks, Overhead, Timed, calibrate, timed_calls
+from tracecall.recording.modes import suited
+from tracecall.recording.user_hooks import WatchedHook
 
-Clock = Callable[[], int]
 Progress = Callable[[int, int], None]
 
 BUDGET_NS = 500_000_000  # the runs that fit in half a second,
 FEWEST, MOST = 3, 100  # but no fewer and no more than these
 WARMUP = 2
-
-
-@dataclass(frozen=True)
-class Overhead:
-    """What a pair of clock hooks costs a module call outside of their bodies, in nanoseconds."""
-
-    around: float = 0.0  # added to every call around it
-    within: float = 0.0  # between the hooks of the call itself, beyond what the same call costs untraced
-
-
-@dataclass(frozen=True)
-class Timed:
-    """One module call of a timing run, in call order; nanoseconds with the tracer's own time taken out."""
-
-    module: object
-    total: float
-    inside: float  # the totals of the module calls directly inside it
-
-
-class Clocks:
-    """The clock hooks of timing runs; `events` holds (entered, module or None at the end, left) one after another."""
-
-    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
-        self.events: list[Any] = []
-        extend, owner, ident = self.events.extend, threading.get_ident(), threading.get_ident
-
-        def before(module: nn.Module, args: object) -> None:
-            entered = clock()
-            if ident() == owner:
-                extend((entered, module, clock()))
-
-        def after(module: nn.Module, args: object, *rest: object) -> None:
-            entered = clock()
-            if ident() == owner:
-                extend((entered, None, clock()))
-
-        self._before, self._after = before, after
-
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Hooks on every module of the process, gone when the block ends."""
-        before = torch_module.register_module_forward_pre_hook(self._before)
-        try:
-            after = torch_module.register_module_forward_hook(self._after, always_call=True)
-        except BaseException:
-            before.remove()
-            raise
-        try:
-            yield
-        finally:
-            before.remove()
-            after.remove()
-
-
-class OperationClocks(TorchDispatchMode):
-    """Times every operation where it is dispatched; `events` holds (operation, nanoseconds)."""
-
-    supports_higher_order_operators = True
-
-    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
-        self.events: list[tuple[Any, int]] = []
-        self._clock = clock
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        begun = self._clock()
-        try:
-            return func(*args, **(kwargs or {}))
-        finally:
-            self.events.append((func, self._clock() - begun))
-
-
-def timed_calls(events: list[Any], overhead: Overhead) -> list[Timed] | None:
-    """The calls of one timing run with the tracer's time taken out; None if a call never ended (an interrupt)."""
-    found: list[Timed | None] = []
-    # of each open call: its place in `found`, its module, when it began, the tracer's time inside, its children's time
-    stack: list[list[Any]] = []
-    for i in range(0, len(events), 3):
-        entered, module, left = events[i : i + 3]
-        if module is not None:
-            found.append(None)
-            stack.append([len(found) - 1, module, left, float(left - entered), 0.0, 0.0])
-            continue
-        if not stack:
-            return None
-        place, begun_module, begun, own, tracer, children = stack.pop()
-        total = max(0.0, entered - begun - tracer - overhead.within)
-        found[place] = Timed(begun_module, total, children)
-        if stack:
-            stack[-1][4] += tracer + own + (left - entered) + overhead.around
-            stack[-1][5] += total
-    return None if stack else [call for call in found if call is not None]
-
-
-class _Empty(nn.Module):
-    def forward(self, x: object) -> object:
-        return x
-
-
-_overhead: Overhead | None = None
-
-
-def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 300, rounds: int = 7) -> Overhead:
-    """What clock hooks cost outside of their bodies on this machine, from calls of an empty module."""
-    global _overhead
-    if _overhead is not None:
-        return _overhead
-    module = _Empty()
-    plain, traced, within = [], [], []
-    for _ in range(rounds):
-        begun = clock()
-        for _ in range(calls):
-            module(None)
-        plain.append((clock() - begun) / calls)
-        clocks = Clocks(clock)
-        with clocks.attached():
-            begun = clock()
-            for _ in range(calls):
-                module(None)
-            ended = clock()
-        events = clocks.events
-        bodies = sum(events[i + 2] - events[i] for i in range(0, len(events), 3))
-        traced.append((ended - begun - bodies) / calls)
-        between = sorted(events[i + 3] - events[i + 2] for i in range(0, len(events), 6))
-        within.append(between[len(between) // 2])
-    bare = statistics.median(plain)
-    _overhead = Overhead(max(0.0, statistics.median(traced) - bare), statistics.median(within) - bare)
-    return _overhead
 
 
 @dataclass
@@ -173,6 +42,7 @@ def take_samples(
     run: Callable[[], object],
     *,
     prepare: Callable[[], None] = lambda: None,
+    modules: list[nn.Module],
     operations: bool,
     warmup: int = WARMUP,
     repeat: int | None = None,
@@ -182,8 +52,8 @@ def take_samples(
 ) -> Samples:
     """Interleave control runs, timing runs and, with `operations`, runs that time every operation.
 
-    `prepare` comes before each, untimed. `repeat` None takes as many rounds as fit in
-    half a second, at least 3 and at most 100.
+    `prepare` comes before each, untimed; `modules` are those whose own hooks are timed too.
+    `repeat` None takes as many rounds as fit in half a second, at least 3 and at most 100.
     """
     samples = Samples([], [], [], [])
     overhead = calibrate() if overhead is None else overhead
@@ -196,7 +66,7 @@ def take_samples(
         begun = clock()
         done = 0
         while done < (MOST if repeat is None else repeat):
-            _one_round(run, prepare, samples, operations, clock, overhead)
+            _one_round(run, prepare, samples, modules, operations, clock, overhead)
             done += 1
             spent = clock() - begun
             if repeat is None and done >= FEWEST and spent + spent / done > BUDGET_NS:
@@ -214,6 +84,7 @@ def _one_round(
     run: Callable[[], object],
     prepare: Callable[[], None],
     samples: Samples,
+    modules: list[nn.Module],
     operations: bool,
     clock: Clock,
     overhead: Overhead,
@@ -224,7 +95,7 @@ def _one_round(
     samples.untraced.append(clock() - begun)
     clocks = Clocks(clock)
     prepare()
-    with clocks.attached():
+    with clocks.attached(modules):
         begun = clock()
         run()
         samples.traced.append(clock() - begun)
@@ -234,7 +105,7 @@ def _one_round(
     else:
         samples.calls.append(calls)
     if operations:
-        mode = OperationClocks(clock)
+        mode = suited(OperationClocks)(clock)
         prepare()
         with mode:
             run()
@@ -254,14 +125,8 @@ def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None
         traced_spread_ns=spread(samples.traced),
         runs=len(samples.untraced),
     )
-    recorded = [call for _, call in trace.walk() if call.kind == "module" and call.thread is None]
-    paths = [call.path for call in recorded]
-    same = [
-        calls
-        for calls in samples.calls
-        if len(calls) == len(paths)
-        and all(modules.get(id(one.module), path) == path for one, path in zip(calls, paths, strict=True))
-    ]
+    recorded = _timed_here(trace)
+    same = [calls for calls in samples.calls if _same_calls(calls, recorded, modules)]
     if len(same) < len(samples.untraced):
         different = len(samples.untraced) - len(same)
         trace.findings.append(
@@ -273,6 +138,27 @@ def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None
         call.host_self_ns = round(statistics.median(calls[i].total - calls[i].inside for calls in same))
         call.samples, call.spread_ns = len(same), spread(totals)
     _add_operation_times(samples, order)
+
+
+def _timed_here(trace: Trace) -> list[Call]:
+    """The module calls and hooks on modules that ran in the thread which called the model, in call order."""
+    found: list[Call] = []
+    waiting = list(reversed(trace.calls))
+    while waiting:
+        call = waiting.pop()
+        if call.thread is None:
+            if call.kind == "module" or (call.hook is not None and call.hook.scope == "module"):
+                found.append(call)
+            waiting.extend(reversed(call.children))
+    return found
+
+
+def _same_calls(calls: list[Timed], recorded: list[Call], modules: dict[int, str]) -> bool:
+    return len(calls) == len(recorded) and all(
+        isinstance(one.module, WatchedHook) == (call.kind == "hook")
+        and (call.kind == "hook" or modules.get(id(one.module), call.path) == call.path)
+        for one, call in zip(calls, recorded, strict=True)
+    )
 
 
 def _add_operation_times(samples: Samples, order: list[tuple[Any, Call | None]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, MutableMapping
 from types import CodeType
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -45,10 +45,13 @@ class WatchedHook:
             self.table[self.key] = hook
 
 
-def watch(modules: list[nn.Module], run: Run, own: Callable[[Any], bool]) -> list[WatchedHook]:
-    """Watch every hook on these modules and every global one for which `own` (the tracer's) is false."""
+def watch(
+    modules: list[nn.Module], run: Run, own: Callable[[Any], bool], scope: Literal["module", "all"] = "all"
+) -> list[WatchedHook]:
+    """Watch every hook on these modules, and with scope "all" every global one, but not the tracer's `own`."""
     watched = []
-    for table, key, hook, info in [*_global_hooks(), *(found for module in modules for found in module_hooks(module))]:
+    everywhere = list(_global_hooks()) if scope == "all" else []
+    for table, key, hook, info in [*everywhere, *(found for module in modules for found in module_hooks(module))]:
         if not own(hook):
             watcher = WatchedHook(table, key, hook, info, run)
             table[key] = watcher

@@ -21,6 +21,7 @@ STYLES = {"device": NOTE, "time": TIME, "bar": TIME, "line": QUIET, "from": QUIE
 RIGHT = ("time", "parameters", "line")
 BAR = 8
 WIDEST_LABEL = 44
+_LATER = {"weights-used": 1, "unused": 2}  # findings that are seldom news come last
 GAP = "  "
 
 
@@ -106,7 +107,8 @@ def _chain(trace: Trace, call: Call, depth: int | None, operations: str) -> Iter
     """The root in full: `__call__`, forward pre-hooks, forward with everything inside it, forward hooks."""
     name = call.path or call.type
     mark = "✗ " if call.error else ""
-    yield Row("", f"{mark}{labels.safe(name)}.__call__", BAD if call.error else MODULE, call=call)
+    closed = f"  opaque: {call.opaque}" if call.opaque else ""
+    yield Row("", f"{mark}{labels.safe(name)}.__call__{closed}", BAD if call.error else MODULE, call=call)
     before = [child for child in call.children if child.hook and child.hook.when == "forward pre-hook"]
     after = [child for child in call.children if child.hook and child.hook.when == "forward hook"]
     info = trace.modules.get(call.path)
@@ -183,7 +185,12 @@ def _row(call: Call, guide: str, previous: Call | None) -> Row:
     found = labels.sources(call)
     # a chain needs no arrows: what comes from the line above is not said again
     obvious = previous is not None and [one.partition(" #")[0] for one in found] == [labels.safe(previous.name)]
-    return Row(guide, mark + labels.safe(call.name), style, kind, call, [] if obvious else found)
+    name = mark + labels.safe(call.name)
+    if call.opaque:
+        name += f"  opaque: {call.opaque}"
+    if call.thread:
+        name += f"  in thread {labels.safe(call.thread)}"
+    return Row(guide, name, style, kind, call, [] if obvious else found)
 
 
 def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
@@ -261,7 +268,7 @@ def _line(row: Row, i: int, columns: dict[str, list[str]], widths: dict[str, int
     line.append(row.guide, QUIET)
     typed = widths["type"] and row.type
     room = label if typed or not widths["type"] else label + len(GAP) + widths["type"]
-    line.append(_pad(row.name, max(4, room - cell_len(row.guide))), row.style)
+    line.append(_pad(row.name, max(min(4, cell_len(row.name)), room - cell_len(row.guide))), row.style)
     if typed:
         line.append(GAP + _pad(row.type, widths["type"]), QUIET)
     caught = row.call is not None and row.call.error is not None and row.call.error.caught
@@ -340,7 +347,7 @@ def _totals(trace: Trace) -> dict[str, int]:
     """Parameters of each module with those below it, each counted at its first path."""
     totals: dict[str, int] = {}
     for path, info in trace.modules.items():
-        while info.parameters:
+        while info.parameters and not info.built_inside:
             totals[path] = totals.get(path, 0) + info.parameters
             if not path:
                 break
@@ -387,8 +394,9 @@ def _failure(trace: Trace) -> Iterator[Text]:
     yield Text(labels.safe(f"  {error.type}: {message[0]}"), BAD, overflow="fold")
     for line in message[1:4]:
         yield Text(labels.safe("  " + line), overflow="fold")
-    for call in [one for _, one in trace.walk() if one.error and not one.error.caught][-1:]:
-        for value in call.inputs:
+    failing = trace.failing()
+    if failing is not None:
+        for value in failing.inputs:
             if isinstance(value.value, TensorSpec):
                 came = f"  ← {labels.safe(value.source)}" if value.source else ""
                 yield Text.assemble(f"    {labels.safe(value.where)}  {labels.tensor(value.value)}", (came, QUIET))
@@ -397,7 +405,7 @@ def _failure(trace: Trace) -> Iterator[Text]:
 
 
 def _findings(findings: list[Finding]) -> Iterator[RenderableType]:
-    for finding in findings:
+    for finding in sorted(findings, key=lambda one: _LATER.get(one.kind, 0)):
         grid = Table.grid(padding=(0, 1))
         grid.add_column()
         grid.add_column(overflow="fold")

@@ -1,0 +1,178 @@
+"""Clocks in hooks: what one timing run of a model writes down, and the tracer's own time taken out of it.
+
+A clock is read as each hook is entered and as it is left: what lies between is the tracer's own time and is taken out
+of every call around it. What hooks cost outside of their own bodies (torch's longer way through `_call_impl`) is
+calibrated once a process on an empty module.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from tracecall.recording.global_hooks import GlobalHooks
+from tracecall.recording.modes import QuietMode
+from tracecall.recording.opaque import Curtain
+from tracecall.recording.user_hooks import WatchedHook, watch
+
+Clock = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What a pair of clock hooks costs a module call outside of their bodies, in nanoseconds."""
+
+    around: float = 0.0  # added to every call around it
+    within: float = 0.0  # between the hooks of the call itself, beyond what the same call costs untraced
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One module call of a timing run, in call order; nanoseconds with the tracer's own time taken out."""
+
+    module: object
+    total: float
+    inside: float  # the totals of the module calls directly inside it
+
+
+class Clocks:
+    """The clock hooks of timing runs; `events` holds (entered, module or hook or None at the end, left) in a row."""
+
+    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
+        self.events: list[Any] = []
+        extend, owner, ident = self.events.extend, threading.get_ident(), threading.get_ident
+
+        def before(module: nn.Module, args: object) -> None:
+            entered = clock()
+            if ident() == owner:
+                extend((entered, module, clock()))
+
+        def after(module: nn.Module, args: object, *rest: object) -> None:
+            entered = clock()
+            # torch gives (kwargs, output) where forward returned; then the module's own hooks follow, and the last of
+            # them ends the call
+            if ident() == owner and not (module._forward_hooks and len(rest) == 2):
+                extend((entered, None, clock()))
+
+        def user_hook(watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> object:
+            entered = clock()
+            if ident() != owner:
+                return watcher.hook(module, *rest)
+            extend((entered, watcher, clock()))
+            try:
+                return watcher.hook(module, *rest)
+            finally:
+                entered = clock()
+                extend((entered, None, clock()))
+                if watcher.table is module._forward_hooks and next(reversed(module._forward_hooks), 0) == watcher.key:
+                    entered = clock()
+                    extend((entered, None, clock()))
+
+        self._hooks = GlobalHooks()
+        self._before, self._after, self._user_hook = before, after, user_hook
+
+    @contextmanager
+    def attached(self, modules: list[nn.Module]) -> Iterator[None]:
+        """Clocks around every module call of the process and every user hook on `modules`, gone when the block ends."""
+        hooks = self._hooks
+        curtain = Curtain(modules, hooks.hidden)
+        watched: list[WatchedHook] = []
+        try:
+            hooks.attach(self._before, self._after)
+            watched = watch(modules, self._user_hook, lambda hook: False, scope="module")
+            curtain.attach(self._compiled_call)
+            yield
+        finally:
+            hooks.remove()
+            for watcher in watched:
+                watcher.put_back()
+            curtain.put_back()
+
+    def _compiled_call(self, module: nn.Module, compiled: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._before(module, args)
+        try:
+            with self._hooks.hidden():
+                return compiled(*args, **kwargs)
+        finally:
+            self._after(module, args, None)
+
+
+class OperationClocks(QuietMode):
+    """Times every operation where it is dispatched; `events` holds (operation, nanoseconds)."""
+
+    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
+        super().__init__()
+        self.events: list[tuple[Any, int]] = []
+        self._clock = clock
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        begun = self._clock()
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.events.append((func, self._clock() - begun))
+
+
+def timed_calls(events: list[Any], overhead: Overhead) -> list[Timed] | None:
+    """The calls of one timing run with the tracer's time taken out; None if a call never ended (an interrupt)."""
+    found: list[Timed | None] = []
+    # of each open call: its place in `found`, its module, when it began, the tracer's time inside, its children's time
+    stack: list[list[Any]] = []
+    for i in range(0, len(events), 3):
+        entered, module, left = events[i : i + 3]
+        if module is not None:
+            found.append(None)
+            stack.append([len(found) - 1, module, left, float(left - entered), 0.0, 0.0])
+            continue
+        if not stack:
+            return None
+        place, begun_module, begun, own, tracer, children = stack.pop()
+        total = max(0.0, entered - begun - tracer - overhead.within)
+        found[place] = Timed(begun_module, total, children)
+        if stack:
+            stack[-1][4] += tracer + own + (left - entered) + overhead.around
+            stack[-1][5] += total
+    return None if stack else [call for call in found if call is not None]
+
+
+class _Empty(nn.Module):
+    def forward(self, x: object) -> object:
+        return x
+
+
+_overhead: Overhead | None = None
+
+
+def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 300, rounds: int = 7) -> Overhead:
+    """What clock hooks cost outside of their bodies on this machine, from calls of an empty module."""
+    global _overhead
+    if _overhead is not None:
+        return _overhead
+    module = _Empty()
+    plain, traced, within = [], [], []
+    for _ in range(rounds):
+        begun = clock()
+        for _ in range(calls):
+            module(None)
+        plain.append((clock() - begun) / calls)
+        clocks = Clocks(clock)
+        with clocks.attached([]):
+            begun = clock()
+            for _ in range(calls):
+                module(None)
+            ended = clock()
+        events = clocks.events
+        bodies = sum(events[i + 2] - events[i] for i in range(0, len(events), 3))
+        traced.append((ended - begun - bodies) / calls)
+        between = sorted(events[i + 3] - events[i + 2] for i in range(0, len(events), 6))
+        within.append(between[len(between) // 2])
+    bare = statistics.median(plain)
+    _overhead = Overhead(max(0.0, statistics.median(traced) - bare), statistics.median(within) - bare)
+    return _overhead

@@ -1,0 +1,47 @@
+"""How the tracer's dispatch modes live beside torch.compile: unseen by it, and without importing it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class QuietMode(TorchDispatchMode):
+    """A dispatch mode that compiled code runs under as it runs without one.
+
+    torch wraps every mode's `__torch_dispatch__` so that the compiler skips it, and imports the compiler for that: as
+    long as importing torch takes. `suited` does the same only where the compiler is loaded already.
+    """
+
+    supports_higher_order_operators = True  # flex_attention and the like would otherwise refuse to run
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Leave compiled functions compiled; otherwise a mode makes them run eagerly."""
+        return True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+_skipping: dict[str, type[Any]] = {}
+
+
+def _skipped_by_compiler(mode: type[Any]) -> type[Any]:
+    import torch._dynamo
+
+    if mode.__qualname__ not in _skipping:
+        dispatch: Any = torch._dynamo.disable(mode.__torch_dispatch__)
+        _skipping[mode.__qualname__] = type(mode.__name__, (mode,), {"__torch_dispatch__": dispatch})
+    return _skipping[mode.__qualname__]
+
+
+def suited(mode: type[Any]) -> type[Any]:
+    """The class to make a mode from: with the compiler loaded, one that it skips."""
+    return _skipped_by_compiler(mode) if "torch._dynamo" in sys.modules else mode
