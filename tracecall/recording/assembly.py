@@ -11,8 +11,9 @@ import torch
 
 from tracecall import recording
 from tracecall.calls import Call, CallError, Environment, Settings, Trace
+from tracecall.recording import values
 from tracecall.recording.recorder import Recorder
-from tracecall.recording.sites import callee_text, expression_name, site
+from tracecall.recording.sites import Place, callee_text, expression_name, site
 from tracecall.recording.states import find_states
 from tracecall.recording.user_hooks import hook_name, hook_site, module_hooks
 
@@ -22,9 +23,11 @@ _OWN_FILES = (recording.__file__,)
 def trace_of(recorder: Recorder) -> Trace:
     """The recording as plain data; it holds no tensor, module, frame or exception."""
     modules = recorder.modules
-    for owner, place in recorder.places:
-        if place.code.co_filename not in _OWN_FILES:
-            owner.site = site(place)
+    for owner, code, lasti in recorder.places:
+        if code.co_filename not in _OWN_FILES:
+            owner.site = site(Place(code, lasti))
+    for value, plain in recorder.texts:
+        value.value = values.short(plain)
     infos = modules.infos()
     devices = modules.devices()
     trace = Trace(

@@ -14,7 +14,8 @@ from tracecall.recording import values
 from tracecall.recording.sites import Place, site
 
 if TYPE_CHECKING:
-    from tracecall.recording.recorder import OpenCall, Recorder
+    from tracecall.recording.open_calls import OpenCall
+    from tracecall.recording.recorder import Recorder
 
 LONGEST_MESSAGE = 2000
 
@@ -38,7 +39,7 @@ def failing_expression(recorder: Recorder, opened: OpenCall, error: BaseExceptio
         return
     frame, lasti = found
     place = Place(frame.f_code, lasti)
-    recorder.places.append((opened.call.error, place))
+    recorder.places.append((opened.call.error, *place))
     text = site(place).text
     tree = _expression(text)
     if tree is None:
@@ -47,8 +48,8 @@ def failing_expression(recorder: Recorder, opened: OpenCall, error: BaseExceptio
     opened.call.error.raised_here = False
     call.error = describe(error, raised_here=True)
     call.inputs = _named_tensors(tree, frame)
-    recorder.places.append((call, place))
-    recorder.places.append((call.error, place))
+    recorder.places.append((call, *place))
+    recorder.places.append((call.error, *place))
     opened.call.children.append(call)
 
 

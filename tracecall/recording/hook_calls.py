@@ -14,7 +14,8 @@ from tracecall.recording import values
 from tracecall.recording.user_hooks import WatchedHook, hook_name, hook_site
 
 if TYPE_CHECKING:
-    from tracecall.recording.recorder import OpenCall, Recorder
+    from tracecall.recording.open_calls import OpenCall
+    from tracecall.recording.recorder import Recorder
 
 
 def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> Any:

@@ -128,36 +128,27 @@ def _extra_repr(module: nn.Module) -> str:
         return ""
 
 
-def forward_names(module: nn.Module, cache: dict[object, ForwardNames]) -> ForwardNames:
-    """The parameter names of the forward that this module runs, from a cache keyed by the function."""
-    shadow = module.__dict__.get("forward")
-    key = type(module) if shadow is None else shadow
-    known = cache.get(key)
-    if known is None:
-        known = cache[key] = ForwardNames(module.forward)
-    return known
-
-
 class ForwardNames:
     """How arguments of one forward are called."""
 
-    __slots__ = ("home", "keyword_only", "names", "starred", "starred_keywords")
+    __slots__ = ("full", "home", "keyword_only", "names", "starred", "starred_keywords")
 
-    def __init__(self, forward: object) -> None:
+    def __init__(self, forward: object, bound: bool = False) -> None:
         self.names: tuple[str, ...] = ()
         self.starred: str | None = "args"
         self.starred_keywords: str | None = None
         self.keyword_only: tuple[str, ...] = ()
+        self.full = -1  # how many positional arguments leave no room for keyword arguments, if any number does
         self.home = home_of(forward)
         try:
-            parameters = inspect.signature(forward).parameters.values()  # type: ignore[arg-type]
+            parameters = list(inspect.signature(forward).parameters.values())  # type: ignore[arg-type]
         except (TypeError, ValueError):  # built in, or a ScriptMethod
             return
+        if bound and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+            del parameters[0]  # self
         self.names = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
         self.starred = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.starred_keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
         self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-
-    def full(self, count: int) -> bool:
-        """Whether that many positional arguments leave no room for a keyword argument."""
-        return count == len(self.names) and self.starred_keywords is None and not self.keyword_only
+        if self.starred_keywords is None and not self.keyword_only:
+            self.full = len(self.names)

@@ -12,7 +12,7 @@ import inspect
 import linecache
 import os
 import sys
-from types import CodeType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 from torch import nn
@@ -27,6 +27,15 @@ class Place(NamedTuple):
 
     code: CodeType
     lasti: int
+
+
+def local_value(frame: FrameType, name: str) -> object:
+    """A local variable of a running frame."""
+    found = frame.f_locals
+    value = found.get(name)
+    if sys.version_info < (3, 13):
+        found.clear()  # a snapshot that the frame would keep, and with it tensors that the model has let go
+    return value
 
 
 def site(place: Place) -> Site:

@@ -29,38 +29,38 @@ class Sources:
 
     def __init__(self, labels: dict[int, str]) -> None:
         self._labels = labels  # of parameters and buffers, by id; the model keeps those alive
-        self._made: dict[int, tuple[weakref.ref[torch.Tensor], Call, int]] = {}
+        self.made_by: dict[int, tuple[weakref.ref[torch.Tensor], Call, int]] = {}
         # a StorageWeakRef keeps the storage's address from being used again, not its memory
-        self._written: dict[int, tuple[StorageWeakRef, Call, int]] = {}
-        self._number = 0
+        self.written_by: dict[int, tuple[StorageWeakRef, Call, int]] = {}
+        self.number = 0  # of the latest event
 
     def next_number(self) -> int:
         """A number later than all before it."""
-        self._number += 1
-        return self._number
+        self.number += 1
+        return self.number
 
     def made(self, tensor: torch.Tensor, call: Call) -> None:
         """`call` returned this tensor."""
-        self._number += 1
-        self._made[id(tensor)] = (weakref.ref(tensor), call, self._number)
+        self.number += 1
+        self.made_by[id(tensor)] = (weakref.ref(tensor), call, self.number)
 
     def written(self, tensor: torch.Tensor, call: Call) -> None:
         """`call` changed this tensor in place, and with it every view of the same storage."""
         self.made(tensor, call)
         storage = _storage(tensor)
         if storage is not None:
-            self._written[storage._cdata] = (StorageWeakRef(storage), call, self._number)
+            self.written_by[storage._cdata] = (StorageWeakRef(storage), call, self.number)
 
     def find(self, tensor: torch.Tensor, enclosing: Enclosing | None) -> Source | None:
         """Where a tensor that is used inside `enclosing` came from."""
         key = id(tensor)
-        entry = self._made.get(key)
+        entry = self.made_by.get(key)
         call, number = None, 0
         if entry is not None and entry[0]() is tensor:
             _, call, number = entry
-        if self._written:
+        if self.written_by:
             storage = _storage(tensor)
-            change = None if storage is None else self._written.get(storage._cdata)
+            change = None if storage is None else self.written_by.get(storage._cdata)
             if change is not None and change[2] > number:
                 _, call, number = change
         if enclosing is not None and number <= enclosing.number:

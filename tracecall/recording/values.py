@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ LEAVES = 64  # of one structure; what is beyond is counted, not listed
 DEPTH = 16  # of nested containers
 TEXT = 60  # characters of a short repr
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter})  # types, not instances: a subclass may do anything
 _EXACT = (type(None), bool, int, float, complex, type(Ellipsis), slice, range)
 _TORCH_WORDS = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 
@@ -28,13 +28,18 @@ _specs: dict[tuple[Any, ...], TensorSpec] = {}  # equal specs are one object: a 
 
 def spec(tensor: torch.Tensor) -> TensorSpec:
     """Shape, dtype and device of any tensor (dense, sparse, quantized, nested, meta or a subclass)."""
-    if type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_nested:
-        contiguous = tensor.is_contiguous()
-        shape, dtype, device = tensor.shape, tensor.dtype, tensor.device
-        key = (shape, dtype, device, tensor.requires_grad, None if contiguous else tensor.stride())
+    if type(tensor) in PLAIN_TENSORS:
         try:
+            key = (
+                tensor.shape,
+                tensor.dtype,
+                tensor.device,
+                tensor.requires_grad,
+                tensor.layout,
+                tensor.is_contiguous() or tensor.stride(),
+            )
             known = _specs.get(key)
-        except TypeError:  # symbolic sizes cannot be hashed
+        except (RuntimeError, TypeError):  # nested and CSR tensors lack some of these, symbolic sizes cannot be hashed
             return _odd_spec(tensor)
         if known is None:
             if len(_specs) > 10_000:
@@ -58,7 +63,7 @@ def _odd_spec(tensor: torch.Tensor) -> TensorSpec:
         requires_grad=tensor.requires_grad,
         stride=_stride(tensor) if layout in (None, "quantized") else None,
         layout=layout,
-        type=None if type(tensor) in _PLAIN else type(tensor).__name__,
+        type=None if type(tensor) in PLAIN_TENSORS else type(tensor).__name__,
     )
 
 
@@ -87,6 +92,8 @@ def size_text(shape: tuple[int | str, ...]) -> str:
 
 def short(value: object) -> str:
     """A repr of at most TEXT characters that runs none of the value's own code; "<Normal>" for other objects."""
+    if isinstance(value, More):
+        return str(value)
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
     if type(value) in _EXACT or isinstance(value, _TORCH_WORDS) or plain(value):
@@ -116,6 +123,11 @@ def leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
             yield where, More(f"more than {LEAVES} values")
             return
         yield leaf
+
+
+def parts(where: str, value: object) -> Iterable[tuple[str, object]]:
+    """The leaves of a value; a tensor is its own only leaf."""
+    return ((where, value),) if isinstance(value, torch.Tensor) else leaves(where, value)
 
 
 class More(str):

@@ -1,0 +1,190 @@
+"""The two hooks that every module call of a recorded run goes through: what they cost, the run pays a thousand times.
+
+So they are closures over local names, look each module up once, and leave to the end of the run what can be told then
+(names, sites, labels). Anything out of the ordinary goes to the Recorder's slower methods.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+from tracecall.calls import Call, Value
+from tracecall.recording.modules import ForwardNames
+from tracecall.recording.opaque import opaque
+from tracecall.recording.open_calls import OpenCall, Thread
+from tracecall.recording.sites import local_value
+from tracecall.recording.values import PLAIN_TENSORS, spec
+
+if TYPE_CHECKING:
+    from tracecall.recording.recorder import Recorder
+
+CALL_CODES = frozenset(
+    function.__code__ for function in (nn.Module._call_impl, nn.Module._wrapped_call_impl, nn.Module._slow_forward)
+)
+_OWN = "tracecall_own_hook"
+
+
+def is_own(hook: Any) -> bool:
+    """Whether a hook is a recording's own, so that a recording inside a recording does not show it as the user's."""
+    return hasattr(hook, _OWN)
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(kind: type[nn.Module]) -> ForwardNames:
+    return ForwardNames(getattr(kind, "forward", None), bound=True)
+
+
+class Known:
+    """What does not change from one call of a module to the next."""
+
+    __slots__ = ("full", "names", "opaque", "path", "type")
+
+    def __init__(self, module: nn.Module, path: str) -> None:
+        self.path = path
+        self.type = type(module).__name__
+        self.names = ForwardNames(module.forward) if "forward" in module.__dict__ else _names(type(module))
+        self.full = self.names.full  # this many positional arguments leave no room for a keyword argument
+        self.opaque = opaque(module)
+
+
+def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
+    """A forward pre-hook, a forward hook, and the function in the first that opens a call."""
+    get_frame, reference = sys._getframe, weakref.ref
+    functions_watched, no_torch_function = torch._C._len_torch_function_stack, torch._C.DisableTorchFunction
+    local, sources = recorder.local, recorder.sources
+    made, written, find = sources.made_by, sources.written_by, sources.find
+    known_modules = recorder.known
+    call_codes, plain = CALL_CODES, PLAIN_TENSORS
+    note_place, note_source = recorder.places.append, recorder.pending.append
+    global_hooks = torch_module._global_forward_hooks
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not recorder.active:
+            return
+        inner = get_frame(1)
+        try:
+            thread = local.thread
+        except AttributeError:
+            thread = recorder.thread()
+        if thread is None:
+            return
+        try:
+            if functions_watched():
+                with no_torch_function():
+                    open_call(module, args, inner, inner.f_back, thread)  # type: ignore[arg-type]  # `_call_impl`
+            else:
+                open_call(module, args, inner, inner.f_back, thread)  # type: ignore[arg-type]  # `_call_impl`
+        except RecursionError:
+            raise  # the model's own recursion has used up the stack: it would have raised here too
+        except Exception as error:
+            recorder.broke(error)
+
+    def open_call(module: nn.Module, args: tuple[Any, ...], inner: FrameType, frame: FrameType, thread: Thread) -> None:
+        caller = frame.f_back
+        while caller is not None and caller.f_code in call_codes:
+            caller = caller.f_back
+        stack = thread.stack
+        above: OpenCall | None = None
+        if stack:
+            above = stack[-1]
+            wanted = above.frame
+            outer = caller
+            while outer is not wanted:
+                if outer is None:
+                    above = recorder.innermost(thread, caller)
+                    break
+                outer = outer.f_back
+        known = known_modules.get(id(module))
+        if known is None:
+            if above is None and id(module) not in recorder.modules.paths:
+                return  # not under the root
+            known = recorder.know(module, above)
+        thread.busy = True
+        call = Call("module", known.path, "", known.type, [], [])
+        if known.opaque is not None:
+            call.opaque = known.opaque
+        if above is None:
+            above = recorder.adopt(thread, call)
+        elif caller is not None and caller.f_back is not None and caller.f_back.f_back is not above.frame:
+            # not from the forward that `__call__` runs: perhaps from one that was called directly
+            recorder.look_for_bypass(caller, above)
+        (recorder.calls if above is None else above.call.children).append(call)
+        sources.number += 1
+        opened = OpenCall(call, module, frame, sources.number, known.names)
+        names, arguments, inputs = known.names.names, opened.arguments, call.inputs
+        if len(args) <= len(names):
+            for name, arg in zip(names, args):  # noqa: B905  # a forward may be given fewer than it has
+                if type(arg) in plain:
+                    value = Value(name, spec(arg))
+                    inputs.append(value)
+                    key = id(arg)
+                    entry = made.get(key)
+                    if entry is not None and above is not None and entry[2] > above.number and entry[0]() is arg:
+                        note_source((value, entry[1] if not written else find(arg, above)))
+                    else:
+                        source = find(arg, above)
+                        if source is not None:
+                            note_source((value, source))
+                    if key not in arguments:
+                        arguments[key] = name
+                else:
+                    recorder.value(inputs, name, arg, above, arguments)
+        else:
+            recorder.bind(inputs, args, None, known.names, above, arguments)
+        if known.full != len(args):
+            kwargs: Any = local_value(inner, "kwargs")
+            if kwargs:
+                recorder.bind(inputs, (), kwargs, known.names, above, arguments)
+        if caller is not None:
+            note_place((call, caller.f_code, caller.f_lasti))
+        stack.append(opened)
+        thread.busy = False
+
+    def after(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        if not recorder.active:
+            return
+        frame = get_frame(1)
+        try:
+            thread = local.thread
+        except AttributeError:
+            return
+        if thread is None or not thread.stack:
+            return
+        # torch gives (kwargs, output) after a forward that returned, only (output,) after one that raised
+        run = frame if len(rest) == 1 else frame.f_back
+        opened = thread.stack[-1]
+        try:
+            if opened.frame is not run:
+                found = recorder.unwind(thread, run)
+                if found is None:
+                    return
+                opened = found
+            if len(rest) == 1:
+                recorder.failed(opened, sys.exception())
+            else:
+                opened.returned = True
+                output = rest[1]
+                if type(output) in plain and not functions_watched():
+                    call = opened.call
+                    call.output.append(Value("", spec(output)))
+                    sources.number = number = sources.number + 1
+                    made[id(output)] = (reference(output), call, number)
+                else:
+                    recorder.returned(thread, opened, output)
+            if not (module._forward_hooks or len(global_hooks) > 1):  # else the user's hooks follow
+                recorder.close(thread)
+        except Exception as error:
+            recorder.broke(error)
+
+    setattr(before, _OWN, True)
+    setattr(after, _OWN, True)
+    return before, after, open_call

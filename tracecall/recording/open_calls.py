@@ -1,0 +1,47 @@
+"""What is open while a model runs: the calls that have begun, a stack of them for each thread."""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import Any
+
+from torch import nn
+
+from tracecall.calls import Call
+from tracecall.recording.modules import ForwardNames
+
+
+class OpenCall:
+    """A call that has begun in one thread; the frame is that of `_call_impl`, or of a hook's watcher."""
+
+    __slots__ = (
+        "arguments",
+        "call",
+        "failures",
+        "frame",
+        "group",
+        "module",
+        "names",
+        "number",
+        "own_forward",
+        "raising",
+        "returned",
+    )
+
+    def __init__(self, call: Call, module: nn.Module, frame: FrameType, number: int, names: ForwardNames) -> None:
+        self.call, self.module, self.frame, self.number, self.names = call, module, frame, number, names
+        self.arguments: dict[int, str] = {}  # of tensors, by id: alive as long as the frame
+        self.failures: list[Call] | None = None  # calls inside that raised
+        self.raising: BaseException | None = None  # what the last of them raised, while it may still pass through
+        self.returned = False  # forward did; the module's own hooks may still run
+        self.group: tuple[Any, ...] | None = None  # the expression whose operations belong together
+        self.own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found
+
+
+class Thread:
+    """What one thread has open."""
+
+    def __init__(self) -> None:
+        self.stack: list[OpenCall] = []
+        self.mode: Any = None  # the dispatch mode that was entered for a thread of the model's own
+        self.busy = False  # the tracer itself is at work: operations are its own
