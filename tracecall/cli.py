@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ PROGRESS_AFTER = 1.0  # seconds: shorter work needs no progress line
 app = typer.Typer(
     name="tracecall",
     help="Show what a PyTorch model(x) really does: __call__, hooks, forward and submodules, with shapes and times.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -44,11 +45,21 @@ def main() -> None:
         status = 130
     except KeyboardInterrupt:
         status = 130
-    except BrokenPipeError:
-        # `tracecall run cnn | head`: the reader has what it wants; and Python must not fail again as it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `tracecall run cnn | head`: the reader has what it wants
+        _drop_output()
         status = 0
+    except OSError as error:
+        _drop_output()
+        status = _refuse(f"cannot write the output: {error.strerror or error}")
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _drop_output() -> None:
+    """What is still in stdout's buffer cannot be written: Python must not fail on it again as it exits."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:  # a stdout that is no file of the system's
+        return
 
 
 def _refuse(message: str) -> int:
@@ -66,11 +77,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -117,7 +130,8 @@ def run(
     check(model, inputs or [], device=device, dtype=dtype, seed=number)
     progress = _Progress()
     try:
-        trace = _run(model, inputs or [], device, dtype, number, train, shown, progress)
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            trace = _run(model, inputs or [], device, dtype, number, train, shown, progress)
     finally:
         progress.clear()
     _show(trace, levels, shown, as_json)
@@ -192,7 +206,10 @@ def _show(trace: Trace, depth: int | None, ops: str, as_json: bool) -> None:
     from tracecall.views.tree import tree
 
     console = Console(highlight=False)
-    console.print(tree(trace, width=console.width, depth=depth, operations=ops))
+    with console.capture() as captured:
+        console.print(tree(trace, width=console.width, depth=depth, operations=ops))
+    sys.stdout.write(captured.get())
+    sys.stdout.flush()
 
 
 class _Progress:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
-from tracecall.calls import Prediction, Trace
+from tracecall.calls import Finding, Prediction, Trace
 from tracecall.errors import TracecallError
 from tracecall.recording import differences, timing, values
 from tracecall.recording.preserved import preserved, random_state
@@ -71,11 +72,14 @@ def _record(recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any], *
             raise
         finally:
             recorder.stop(error)
+            failed = error is not None
+            error = None  # its traceback refers to this frame, and through it to every tensor
             _fill(found, recorder)
-        if error is None:
+        if not failed:
             found.prediction = predictions(output)
             recorder.output = output
-        error = None
+            if isinstance(output, Generator):
+                found.findings.append(_generator(found))
     return found
 
 
@@ -147,6 +151,14 @@ def _fill(found: Trace, recorder: Recorder) -> None:
     _last = found
 
 
+def _generator(trace: Trace) -> Finding:
+    return Finding(
+        "generator",
+        f"{trace.model.name}.forward returned a generator: what is in it runs as it is consumed; consume it inside "
+        "`with tracecall.tracing(model)`",
+    )
+
+
 def predictions(output: object) -> list[Prediction]:
     """Shape and first values of each tensor that a model returned."""
     found = []
@@ -160,7 +172,8 @@ def _first_values(tensor: torch.Tensor) -> list[float | int | bool | str]:
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized or tensor.device.type == "meta":
         return []
     try:
-        with torch.no_grad():
+        # without modes: a recording around this one must not see what is done for it
+        with torch.no_grad(), _disable_current_modes():
             first = tensor.detach().reshape(-1)[:FIRST_VALUES].tolist()
     except Exception:  # a subclass may hold no numbers (a FakeTensor does not), and each says so in its own way
         return []

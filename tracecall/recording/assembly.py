@@ -13,7 +13,7 @@ from tracecall import recording
 from tracecall.calls import Call, CallError, Environment, Settings, Trace
 from tracecall.recording import values
 from tracecall.recording.recorder import Recorder
-from tracecall.recording.sites import Place, callee_text, expression_name, site
+from tracecall.recording.sites import Place, assignment_name, callee_text, expression_name, site
 from tracecall.recording.states import find_states
 from tracecall.recording.user_hooks import hook_name, hook_site, module_hooks
 
@@ -23,9 +23,12 @@ _OWN_FILES = (recording.__file__,)
 def trace_of(recorder: Recorder) -> Trace:
     """The recording as plain data; it holds no tensor, module, frame or exception."""
     modules = recorder.modules
+    assignments: dict[int, str] = {}  # operations that are assignments to an index
     for owner, code, lasti in recorder.places:
         if code.co_filename not in _OWN_FILES:
             owner.site = site(Place(code, lasti))
+            if (name := assignment_name(Place(code, lasti))) is not None:
+                assignments[id(owner)] = name
     for value, plain in recorder.texts:
         value.value = values.short(plain)
     infos = modules.infos()
@@ -42,7 +45,7 @@ def trace_of(recorder: Recorder) -> Trace:
             f"{info.when} {hook_name(hook)}" + (f" ({where.file}:{where.line})" if (where := hook_site(hook)) else "")
             for _, _, hook, info in module_hooks(module)
         ]
-    _name(recorder, trace)
+    _name(recorder, trace, assignments)
     _label_sources(recorder, trace)
     trace.error = _error(trace)
     find_states(recorder, trace)
@@ -78,7 +81,7 @@ def _device_names(devices: list[str]) -> dict[str, str]:
     return names
 
 
-def _name(recorder: Recorder, trace: Trace) -> None:
+def _name(recorder: Recorder, trace: Trace, assignments: dict[int, str]) -> None:
     """Names as the caller wrote them: a module by its path from the caller's module, an operation by its expression."""
     above: list[Call] = []
     for depth, call in trace.walk():
@@ -89,14 +92,14 @@ def _name(recorder: Recorder, trace: Trace) -> None:
         if call.kind == "module":
             call.name = _module_name(recorder, call, parent, text)
         elif call.kind == "operation":
-            call.name = expression_name(text) or call.type
+            call.name = assignments.get(id(call)) or expression_name(text) or call.type
 
 
 def _module_name(recorder: Recorder, call: Call, parent: Call | None, text: str | None) -> str:
     if parent is None and not call.path:
         return call.type
-    module = recorder.modules.by_path[call.path]
-    paths = [call.path, *recorder.modules.aliases.get(id(module), [])]
+    module = recorder.modules.by_path.get(call.path)
+    paths = [call.path, *(recorder.modules.aliases.get(id(module), []) if module is not None else [])]
     if parent is None:
         return call.path
     prefix = parent.path + "." if parent.path else ""

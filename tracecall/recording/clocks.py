@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from tracecall.recording.global_hooks import GlobalHooks
-from tracecall.recording.modes import QuietMode
+from tracecall.recording.modes import QuietMode, suited
 from tracecall.recording.opaque import Curtain
 from tracecall.recording.user_hooks import WatchedHook, watch
 
@@ -31,6 +32,7 @@ class Overhead:
 
     around: float = 0.0  # added to every call around it
     within: float = 0.0  # between the hooks of the call itself, beyond what the same call costs untraced
+    operation: float = 0.0  # a dispatch mode around one operation, inside of what its clock sees
 
 
 @dataclass(frozen=True)
@@ -174,5 +176,23 @@ def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 300, rounds: int
         between = sorted(events[i + 3] - events[i + 2] for i in range(0, len(events), 6))
         within.append(between[len(between) // 2])
     bare = statistics.median(plain)
-    _overhead = Overhead(max(0.0, statistics.median(traced) - bare), statistics.median(within) - bare)
+    around = max(0.0, statistics.median(traced) - bare)
+    _overhead = Overhead(around, statistics.median(within) - bare, _calibrate_operation(clock, calls, rounds))
     return _overhead
+
+
+def _calibrate_operation(clock: Clock, calls: int, rounds: int) -> float:
+    """What running an operation through a dispatch mode costs, from one that does next to nothing."""
+    tensor = torch.zeros(1)
+    plain, timed = [], []
+    for _ in range(rounds):
+        begun = clock()
+        for _ in range(calls):
+            tensor.view(1)
+        plain.append((clock() - begun) / calls)
+        mode = suited(OperationClocks)(clock)
+        with mode:
+            for _ in range(calls):
+                tensor.view(1)
+        timed.append(statistics.median(time for _, time in mode.events))
+    return max(0.0, float(statistics.median(timed)) - statistics.median(plain))

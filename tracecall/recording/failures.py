@@ -11,7 +11,7 @@ from torch import nn
 
 from tracecall.calls import Call, CallError, Value
 from tracecall.recording import values
-from tracecall.recording.sites import Place, site
+from tracecall.recording.sites import Place, local_names, parsed, site
 
 if TYPE_CHECKING:
     from tracecall.recording.open_calls import OpenCall
@@ -41,7 +41,7 @@ def failing_expression(recorder: Recorder, opened: OpenCall, error: BaseExceptio
     place = Place(frame.f_code, lasti)
     recorder.places.append((opened.call.error, *place))
     text = site(place).text
-    tree = _expression(text)
+    tree = None if text is None else parsed(text)
     if tree is None:
         return  # `raise` or `assert`: the code refused, no operation failed
     call = Call("operation", opened.call.path, "", "", internal=opened.names.home == "torch")
@@ -70,19 +70,10 @@ def _frame(traceback: TracebackType | None, opened: OpenCall) -> tuple[FrameType
     return chosen or first
 
 
-def _expression(text: str | None) -> ast.expr | None:
-    if text is None:
-        return None
-    try:
-        return ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
 def _named_tensors(tree: ast.expr, frame: FrameType) -> list[Value]:
     """The tensors that the failing expression names: its local variables, and parameters and buffers of `self`."""
     found: dict[str, Value] = {}
-    local = frame.f_locals
+    local = local_names(frame)
     for part in ast.walk(tree):
         tensor: object = None
         if isinstance(part, ast.Name):

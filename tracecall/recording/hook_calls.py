@@ -11,6 +11,7 @@ from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, TensorSpec, Value
 from tracecall.recording import values
+from tracecall.recording.sources import storage_id
 from tracecall.recording.user_hooks import WatchedHook, hook_name, hook_site
 
 if TYPE_CHECKING:
@@ -24,22 +25,30 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
     thread = recorder.thread_of(module, frame)
     if thread is None:
         return watcher.hook(module, *rest)
-    opened = thread.stack[-1]
-    name = hook_name(watcher.hook)
-    call = Call("hook", opened.call.path, name, name, hook=watcher.info, site=hook_site(watcher.hook))
-    before = _leaves(watcher, rest)
-    call.inputs = [Value(where, values.spec(leaf)) for where, leaf in before if isinstance(leaf, torch.Tensor)]
-    versions = [_version(leaf) for _, leaf in before]
-    opened.call.children.append(call)
-    recorder.open_hook(thread, call, module, frame, watcher.hook)
+    try:
+        opened = thread.stack[-1]
+        name = hook_name(watcher.hook)
+        call = Call("hook", opened.call.path, name, name, hook=watcher.info, site=hook_site(watcher.hook))
+        before = _leaves(watcher, rest)
+        call.inputs = [Value(where, values.spec(leaf)) for where, leaf in before if isinstance(leaf, torch.Tensor)]
+        versions = [_version(leaf) for _, leaf in before]
+        opened.call.children.append(call)
+        given = {id(leaf): where for where, leaf in reversed(before) if isinstance(leaf, torch.Tensor)}
+        running = recorder.open_hook(thread, call, module, frame, watcher.hook, given)
+    except Exception as error:
+        recorder.broke(error)
+        return watcher.hook(module, *rest)
     try:
         result = watcher.hook(module, *rest)
     except BaseException as error:
-        recorder.hook_raised(thread, frame, error)
+        try:
+            recorder.hook_raised(thread, frame, error)
+        except Exception as own:
+            recorder.broke(own)
         raise
     try:
         thread.busy = True
-        changed = _changes(watcher, before, versions, result)
+        changed = _changes(watcher, before, versions, running.written or set(), result)
         call.changed = changed or None
         if result is not None:
             _take_over(recorder, opened, watcher, call, result)
@@ -47,9 +56,12 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         recorder.broke(error)
     finally:
         thread.busy = False
-    recorder.close_hook(thread, frame)
-    if _is_last(watcher, module):
-        recorder.close_call(thread, opened)
+    try:
+        recorder.close_hook(thread, frame)
+        if _is_last(watcher, module):
+            recorder.close_call(thread, opened)
+    except Exception as error:
+        recorder.broke(error)
     return result
 
 
@@ -71,12 +83,17 @@ def _version(leaf: object) -> int | None:
 
 
 def _changes(
-    watcher: WatchedHook, before: list[tuple[str, Any]], versions: list[int | None], result: object
+    watcher: WatchedHook,
+    before: list[tuple[str, Any]],
+    versions: list[int | None],
+    written: set[int],
+    result: object,
 ) -> list[str]:
     found = [
         f"{where} changed in place"
         for (where, leaf), version in zip(before, versions, strict=True)
-        if version is not None and leaf._version != version
+        if (version is not None and leaf._version != version)
+        or (isinstance(leaf, torch.Tensor) and written and storage_id(leaf) in written)
     ]
     if result is None:
         return found
@@ -86,15 +103,18 @@ def _changes(
         after = [*values.leaves("args", result[0]), *values.leaves("kwargs", result[1])]
     else:
         after = list(values.leaves("args", result if isinstance(result, tuple) else (result,)))
-    given = {where: leaf for where, leaf in before if where.startswith(("args", "kwargs", "output"))}
+    given = {where: leaf for where, leaf in before if not isinstance(leaf, values.More)}
     for where, leaf in after:
+        if isinstance(leaf, values.More):
+            continue
         if where not in given:
             found.append(f"{where} added, {_text(leaf)}")
         elif given[where] is not leaf:
             found.append(_change(where, given[where], leaf))
-    kind = "output" if watcher.info.when == "forward hook" else "args"
+    kinds = ("output",) if watcher.info.when == "forward hook" else ("args", "kwargs")
+    kinds = kinds if watcher.info.with_kwargs else kinds[:1]
     seen = {where for where, _ in after}
-    found.extend(f"{where} removed" for where in given if where.startswith(kind) and where not in seen)
+    found.extend(f"{where} removed" for where in given if where.startswith(kinds) and where not in seen)
     return found
 
 

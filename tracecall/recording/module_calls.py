@@ -27,8 +27,8 @@ from tracecall.recording.values import PLAIN_TENSORS, spec
 if TYPE_CHECKING:
     from tracecall.recording.recorder import Recorder
 
-CALL_CODES = frozenset(
-    function.__code__ for function in (nn.Module._call_impl, nn.Module._wrapped_call_impl, nn.Module._slow_forward)
+CALL_CODES = tuple(
+    function.__code__ for function in (nn.Module._wrapped_call_impl, nn.Module._call_impl, nn.Module._slow_forward)
 )
 _OWN = "tracecall_own_hook"
 
@@ -39,8 +39,8 @@ def is_own(hook: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(kind: type[nn.Module]) -> ForwardNames:
-    return ForwardNames(getattr(kind, "forward", None), bound=True)
+def _names(forward: Callable[..., Any] | None) -> ForwardNames:
+    return ForwardNames(forward, bound=True)
 
 
 class Known:
@@ -51,7 +51,11 @@ class Known:
     def __init__(self, module: nn.Module, path: str) -> None:
         self.path = path
         self.type = type(module).__name__
-        self.names = ForwardNames(module.forward) if "forward" in module.__dict__ else _names(type(module))
+        self.names = (
+            ForwardNames(module.forward)
+            if "forward" in module.__dict__
+            else _names(getattr(type(module), "forward", None))
+        )
         self.full = self.names.full  # this many positional arguments leave no room for a keyword argument
         self.opaque = opaque(module)
 
@@ -63,7 +67,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     local, sources = recorder.local, recorder.sources
     made, written, find = sources.made_by, sources.written_by, sources.find
     known_modules = recorder.known
-    call_codes, plain = CALL_CODES, PLAIN_TENSORS
+    wrapped, call_impl, slow = CALL_CODES
+    plain = PLAIN_TENSORS
     note_place, note_source = recorder.places.append, recorder.pending.append
     global_hooks = torch_module._global_forward_hooks
 
@@ -84,13 +89,15 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             else:
                 open_call(module, args, inner, inner.f_back, thread)  # type: ignore[arg-type]  # `_call_impl`
         except RecursionError:
+            thread.busy = False
             raise  # the model's own recursion has used up the stack: it would have raised here too
         except Exception as error:
             recorder.broke(error)
 
     def open_call(module: nn.Module, args: tuple[Any, ...], inner: FrameType, frame: FrameType, thread: Thread) -> None:
         caller = frame.f_back
-        while caller is not None and caller.f_code in call_codes:
+        # the frames of torch's own `_wrapped_call_impl` and the like; a set would hash code objects, which is slow
+        while caller is not None and ((code := caller.f_code) is wrapped or code is call_impl or code is slow):
             caller = caller.f_back
         stack = thread.stack
         above: OpenCall | None = None
@@ -128,8 +135,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                     inputs.append(value)
                     key = id(arg)
                     entry = made.get(key)
-                    if entry is not None and above is not None and entry[2] > above.number and entry[0]() is arg:
-                        note_source((value, entry[1] if not written else find(arg, above)))
+                    if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
+                        note_source((value, entry[1]))
                     else:
                         source = find(arg, above)
                         if source is not None:
@@ -148,6 +155,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             note_place((call, caller.f_code, caller.f_lasti))
         stack.append(opened)
         thread.busy = False
+        if module._forward_hooks or module._forward_pre_hooks:
+            recorder.watch_new(module)
 
     def after(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if not recorder.active:
@@ -182,6 +191,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                     recorder.returned(thread, opened, output)
             if not (module._forward_hooks or len(global_hooks) > 1):  # else the user's hooks follow
                 recorder.close(thread)
+        except RecursionError:
+            thread.busy = False  # no room to record the end of this call: it is closed when the stack has room again
         except Exception as error:
             recorder.broke(error)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import weakref
+from collections.abc import Callable
 from types import CodeType
 
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tracecall.calls import ModelInfo, ModuleInfo
-from tracecall.recording.sites import forward_code, forward_site, home_of, shown_path
+from tracecall.recording.sites import class_line, forward_code, forward_site, home_of, shown_path
 
 
 class Modules:
@@ -21,7 +23,7 @@ class Modules:
         self.paths: dict[int, str] = {}
         self.aliases: dict[int, list[str]] = {}
         self.by_path: dict[str, nn.Module] = {}
-        self.built_inside: set[str] = set()
+        self._built_inside: dict[str, tuple[ModuleInfo, weakref.ref[nn.Module]]] = {}
         self._walk(root)
         # owners of each parameter and buffer: (path, name); several where modules share it
         self.owners: dict[int, list[tuple[str, str]]] = {}
@@ -32,11 +34,11 @@ class Modules:
                     if tensor is not None:
                         self.owners.setdefault(id(tensor), []).append((path, name))
                         self.tensor_labels.setdefault(id(tensor), f"{kind} {path + '.' if path else ''}{name}")
-        self.forward_codes: set[CodeType] = set()
+        self.forward_codes: dict[int, CodeType] = {}  # by id: hashing code is slow
         for module in self.by_path.values():
             code = forward_code(getattr(type(module), "forward", None))
             if code is not None:
-                self.forward_codes.add(code)
+                self.forward_codes[id(code)] = code
 
     def _walk(self, root: nn.Module) -> None:
         """Paths in registration order; a module seen again gets an alias, which also ends cycles."""
@@ -51,23 +53,33 @@ class Modules:
             prefix = path + "." if path else ""
             waiting.extend((prefix + name, sub) for name, sub in reversed(module._modules.items()) if sub is not None)
 
-    def add(self, module: nn.Module, parent: str) -> str:
-        """A path for a module that is not in the model: built inside a forward, "block.<Linear>"."""
+    def add(self, module: nn.Module, parent: str, gone: Callable[[int], object]) -> str:
+        """A path for a module that is not in the model: built inside a forward, "block.<Linear>".
+
+        It is not kept alive; `gone` is told its id, which may then be another module's.
+        """
         prefix = parent + "." if parent else ""
         path = f"{prefix}<{type(module).__name__}>"
         number = 1
-        while path in self.by_path:
+        while path in self._built_inside:
             number += 1
             path = f"{prefix}<{type(module).__name__} {number}>"
-        self.paths[id(module)] = path
-        self.by_path[path] = module  # kept until the run ends, so that its id stays its own
-        self.built_inside.add(path)
+        key = id(module)
+
+        def forget(_: object) -> None:
+            self.paths.pop(key, None)
+            gone(key)
+
+        self.paths[key] = path
+        self._built_inside[path] = (self._info(path, module, set()), weakref.ref(module, forget))
+        self._built_inside[path][0].built_inside = True
         return path
 
     def infos(self) -> dict[str, ModuleInfo]:
         """One ModuleInfo a module; read after the run, when lazy modules have their parameters."""
         counted: set[int] = set()
-        return {path: self._info(path, module, counted) for path, module in self.by_path.items()}
+        found = {path: self._info(path, module, counted) for path, module in self.by_path.items()}
+        return {**found, **{path: info for path, (info, _) in self._built_inside.items()}}
 
     def _info(self, path: str, module: nn.Module, counted: set[int]) -> ModuleInfo:
         info = ModuleInfo(
@@ -76,7 +88,6 @@ class Modules:
             aliases=self.aliases.get(id(module), []),
             extra_repr=_extra_repr(module),
             source=forward_site(module),
-            built_inside=path in self.built_inside,
         )
         for tensor in module._parameters.values():
             if tensor is not None and id(tensor) not in counted and not is_lazy(tensor):
@@ -113,12 +124,8 @@ class Modules:
 
 def _class_origin(module: nn.Module) -> str | None:
     """File and line of the module's class."""
-    try:
-        file = inspect.getsourcefile(type(module))
-        line = inspect.getsourcelines(type(module))[1]
-    except (OSError, TypeError):
-        return None
-    return None if file is None else f"{shown_path(file)}:{line}"
+    found = class_line(type(module))
+    return None if found is None else f"{shown_path(found[0])}:{found[1]}"
 
 
 def _extra_repr(module: nn.Module) -> str:
@@ -131,13 +138,13 @@ def _extra_repr(module: nn.Module) -> str:
 class ForwardNames:
     """How arguments of one forward are called."""
 
-    __slots__ = ("full", "home", "keyword_only", "names", "starred", "starred_keywords")
+    __slots__ = ("full", "home", "keywords", "names", "starred", "starred_keywords")
 
     def __init__(self, forward: object, bound: bool = False) -> None:
         self.names: tuple[str, ...] = ()
         self.starred: str | None = "args"
         self.starred_keywords: str | None = None
-        self.keyword_only: tuple[str, ...] = ()
+        self.keywords: frozenset[str] = frozenset()  # that may be given by name
         self.full = -1  # how many positional arguments leave no room for keyword arguments, if any number does
         self.home = home_of(forward)
         try:
@@ -149,6 +156,6 @@ class ForwardNames:
         self.names = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
         self.starred = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.starred_keywords = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
-        self.keyword_only = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-        if self.starred_keywords is None and not self.keyword_only:
+        self.keywords = frozenset(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
+        if self.starred_keywords is None and not any(p.kind is p.KEYWORD_ONLY for p in parameters):
             self.full = len(self.names)

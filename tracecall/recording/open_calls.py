@@ -18,6 +18,7 @@ class OpenCall:
         "arguments",
         "call",
         "failures",
+        "first",
         "frame",
         "group",
         "module",
@@ -26,6 +27,8 @@ class OpenCall:
         "own_forward",
         "raising",
         "returned",
+        "viewing",
+        "written",
     )
 
     def __init__(self, call: Call, module: nn.Module, frame: FrameType, number: int, names: ForwardNames) -> None:
@@ -35,6 +38,9 @@ class OpenCall:
         self.raising: BaseException | None = None  # what the last of them raised, while it may still pass through
         self.returned = False  # forward did; the module's own hooks may still run
         self.group: tuple[Any, ...] | None = None  # the expression whose operations belong together
+        self.first: Any = None  # the aten operation that began it
+        self.viewing = False  # and whether only views have run since
+        self.written: set[int] | None = None  # storages written in place, where somebody wants to know
         self.own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found
 
 

@@ -20,6 +20,7 @@ from tracecall.recording import values
 from tracecall.recording.failures import describe
 from tracecall.recording.modes import QuietMode
 from tracecall.recording.open_calls import OpenCall, Thread
+from tracecall.recording.sources import storage_id
 from tracecall.recording.values import PLAIN_TENSORS, spec
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _FUNCTION_APPLY: CodeType = Function.apply.__func__.__code__  # type: ignore[attr-defined]  # a classmethod's function
 _DETACH = torch.ops.aten.detach.default  # after another operation: autograd keeps its result for the backward pass
 _TEXT_LATER = frozenset({int, float, bool, str, type(None), complex})
-_homes: dict[CodeType, str] = {}
+# by the code object's id, since hashing code is slow; the code is kept, so that its id stays its own
+_homes: dict[int, tuple[str, CodeType]] = {}
 
 
 class OperationMode(QuietMode):
@@ -41,10 +43,15 @@ class OperationMode(QuietMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
         call = None
-        if recorder.active and thread.stack and not thread.busy:
+        if not thread.stack:
+            if recorder.active and not thread.busy:
+                recorder.look_for_bypass(sys._getframe(1), None)
+        elif recorder.active and not thread.busy:
             try:
                 thread.busy = True
                 call = _begin(recorder, thread, func, args, kwargs, sys._getframe(1))
+            except RecursionError:
+                raise  # the model has used up the stack: the operation would have raised here too
             except Exception as error:
                 recorder.broke(error)
             finally:
@@ -59,7 +66,7 @@ class OperationMode(QuietMode):
             raise
         try:
             thread.busy = True
-            _end(recorder, call, func, args, kwargs, output)
+            _end(recorder, thread, call, func, args, kwargs, output)
         except Exception as error:
             recorder.broke(error)
         finally:
@@ -70,12 +77,13 @@ class OperationMode(QuietMode):
 class _Facts:
     """What does not change from one run of an operation to the next."""
 
-    __slots__ = ("kind", "names", "written")
+    __slots__ = ("kind", "names", "view", "written")
 
     def __init__(self, func: Any) -> None:
         schema = getattr(func, "_schema", None)
         self.kind = str(func) if schema is None else schema.name.replace("::", ".")  # "aten.relu"
         arguments = [] if schema is None else schema.arguments
+        self.view = bool(getattr(func, "is_view", False))
         self.names = tuple(argument.name for argument in arguments)
         self.written = tuple(
             (i, argument.name)
@@ -99,6 +107,8 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
     bypassed = opaque = None
     last: FrameType = frame
     current: FrameType | None = frame
+    inner: FrameType | None = None  # below `current`
+    below: FrameType | None = None  # below the chosen one: what its expression calls, if that is Python
     # the innermost frame of the same package as the forward; a library called from it (einops, torch itself) is one
     # expression, and inside torch.nn's own forward it is the forward's own line
     while current is not wanted:
@@ -107,28 +117,33 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
             return None if found is None else _begin(recorder, thread, func, args, kwargs, frame)
         code = current.f_code
         back = current.f_back
-        if code in codes and bypassed is None and back is not None and back.f_back is not wanted:
-            bypassed = recorder.bypassed_module(current, opened)
+        if id(code) in codes and back is not None and back.f_back is not wanted:
+            outer = recorder.bypassed_module(current, opened)
+            bypassed = bypassed or outer
         if code is _FUNCTION_APPLY:
             opaque, chosen = "autograd.Function", None
+            if back is not None and back.f_globals.get("__name__") == "torch.utils.hooks":
+                return None  # torch's own: it marks where a full backward hook is to run
         elif chosen is None and home != "torch":
-            there = homes.get(code)
+            there = homes.get(id(code))
             if there is None:
-                there = homes[code] = str(current.f_globals.get("__name__", "")).partition(".")[0]
-            if there == home:
-                chosen = current
+                there = homes[id(code)] = (str(current.f_globals.get("__name__", "")).partition(".")[0], code)
+            if there[0] == home:
+                chosen, below = current, inner
         if back is not None and back is not wanted:
             last = current
-        current = back
+            if chosen is None:
+                below = inner
+        inner, current = current, back
     if chosen is not None:
         last = chosen
     facts = _facts.get(func)
     if facts is None:
         facts = _facts[func] = _Facts(func)
     # a helper that is called from two lines makes two operations
-    key = (last.f_code, last.f_lasti, last.f_back.f_lasti if last.f_back else 0)
+    key = (id(last.f_code), last.f_lasti, last.f_back.f_lasti if last.f_back else 0)
     children = opened.call.children
-    if opened.group == key and children and children[-1].kind == "operation" and children[-1].error is None:
+    if opened.group == key and children and _goes_on(children[-1], opened, func, facts, below):
         call = children[-1]
         first = False
     else:
@@ -140,9 +155,10 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
         if opaque is not None:
             call.opaque = opaque
         children.append(call)
-        opened.group = key
+        opened.group, opened.first = key, (func, below.f_lasti if below else -1)
         recorder.places.append((call, last.f_code, last.f_lasti))
         first = True
+    opened.viewing = facts.view
     operations = call.operations
     assert operations is not None
     operations[facts.kind] = operations.get(facts.kind, 0) + 1
@@ -156,6 +172,21 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
         for where, arg in kwargs.items():
             _input(recorder, opened, call, where, arg, first)
     return call
+
+
+def _goes_on(last: Call, opened: OpenCall, func: Any, facts: _Facts, below: FrameType | None) -> bool:
+    """Whether an aten operation under the same expression belongs to the same run of it.
+
+    An expression in a loop begins each time with the same aten operation, from the same instruction of the function
+    that it calls (F.relu). Views are no beginning while only views have run: a matmul may begin with an expand of each
+    side. A function that is not torch's may loop itself, so all its operations are one.
+    """
+    if last.kind != "operation" or last.error is not None:
+        return False
+    if last.opaque or (below is not None and not str(below.f_globals.get("__name__")).startswith("torch")):
+        return True
+    begins = (func, below.f_lasti if below else -1) == opened.first
+    return not begins or (facts.view and opened.viewing)
 
 
 def _input(recorder: Recorder, opened: OpenCall, call: Call, where: str, arg: Any, first: bool) -> None:
@@ -186,13 +217,13 @@ def _tensor_input(recorder: Recorder, opened: OpenCall, call: Call, where: str, 
         recorder.pending.append((value, source))
     owners = recorder.modules.owners.get(id(tensor))
     if owners is not None and isinstance(tensor, nn.Parameter) and all(path != call.path for path, _ in owners):
-        path, name = owners[0]  # a parameter of a module whose forward is not the one that runs
-        label = f"{path}.{name}" if path else name
-        if label not in (call.reads or ()):
-            call.reads = [*(call.reads or []), label]
+        for path, name in owners:  # parameters of modules whose forward is not the one that runs
+            label = f"{path}.{name}" if path else name
+            if label not in (call.reads or ()):
+                call.reads = [*(call.reads or []), label]
 
 
-def _end(recorder: Recorder, call: Call, func: Any, args: Any, kwargs: Any, output: Any) -> None:
+def _end(recorder: Recorder, thread: Thread, call: Call, func: Any, args: Any, kwargs: Any, output: Any) -> None:
     """The last aten operation of an expression gives the expression's output."""
     sources = recorder.sources
     if type(output) in PLAIN_TENSORS:
@@ -204,6 +235,9 @@ def _end(recorder: Recorder, call: Call, func: Any, args: Any, kwargs: Any, outp
     for i, name in _facts[func].written:
         for tensor in values.tensors(args[i] if i < len(args) else (kwargs or {}).get(name)):
             sources.written(tensor, call)
+            for opened in thread.stack:
+                if opened.written is not None:
+                    opened.written.add(storage_id(tensor))
 
 
 def _raised(call: Call, opened: OpenCall, error: BaseException) -> None:

@@ -7,8 +7,10 @@ it, never by order, so that exceptions, interrupts and nested recordings cannot 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+from inspect import CO_GENERATOR
 from types import CodeType, FrameType
 from typing import Any, Literal
 
@@ -23,7 +25,7 @@ from tracecall.recording.module_calls import Known, is_own, make_hooks
 from tracecall.recording.modules import ForwardNames, Modules
 from tracecall.recording.opaque import Curtain
 from tracecall.recording.open_calls import OpenCall, Thread
-from tracecall.recording.recursion import raise_recursion_limit
+from tracecall.recording.recursion import raise_recursion_limit, restore_recursion_limit
 from tracecall.recording.sites import Place, local_value
 from tracecall.recording.sources import Source, Sources
 
@@ -66,7 +68,7 @@ class Recorder:
     def start(self) -> None:
         """Attach; if anything fails on the way, detach what was attached."""
         self.local.thread = self._owner_thread
-        self._limit = raise_recursion_limit()
+        raise_recursion_limit()
         self.active = True
         with _lock:
             _recording_threads[self._owner] = _recording_threads.get(self._owner, 0) + 1
@@ -91,7 +93,7 @@ class Recorder:
             for watcher in self._watched:
                 watcher.put_back()
             self._curtain.put_back()
-            self._limit.put_back()
+            restore_recursion_limit()
             self.active = False
             with _lock:
                 _recording_threads[self._owner] -= 1
@@ -101,8 +103,10 @@ class Recorder:
                 self.close(self._owner_thread, error)
             for call in self.calls:
                 if call.error is not None and error is None:
-                    call.error.caught = True
+                    _caught(call)
             self._watched = []
+            # the hooks refer to this object and it to them: without this, only the garbage collector would free both
+            del self._before, self._after, self._open_call
 
     def broke(self, error: Exception) -> None:
         """The recorder failed: the model goes on undisturbed, and whoever asked for the trace is told at the end."""
@@ -149,7 +153,7 @@ class Recorder:
         """Facts about a module that is called for the first time; one that a forward built gets a path."""
         path = self.modules.paths.get(id(module))
         if path is None:
-            path = self.modules.add(module, above.call.path if above else "")
+            path = self.modules.add(module, above.call.path if above else "", lambda key: self.known.pop(key, None))
         known = self.known[id(module)] = Known(module, path)
         return known
 
@@ -173,19 +177,21 @@ class Recorder:
             self.close(thread)
         return thread.stack[-1]
 
-    def look_for_bypass(self, frame: FrameType | None, opened: OpenCall) -> None:
+    def look_for_bypass(self, frame: FrameType | None, opened: OpenCall | None) -> None:
         """A frame that runs another module's forward, between a call and the open call around it, was called direct."""
-        while frame is not None and frame is not opened.frame:
-            if frame.f_code in self.modules.forward_codes:
+        around = None if opened is None else opened.frame
+        while frame is not None and frame is not around:
+            if id(frame.f_code) in self.modules.forward_codes:
                 self.bypassed_module(frame, opened)
             frame = frame.f_back
 
-    def bypassed_module(self, frame: FrameType, opened: OpenCall) -> str | None:
+    def bypassed_module(self, frame: FrameType, opened: OpenCall | None) -> str | None:
         """The path of the module whose forward this frame runs without its `__call__`, noted as a bypass."""
-        if frame is opened.own_forward or not frame.f_code.co_varnames:
-            return None
-        module = local_value(frame, frame.f_code.co_varnames[0])
-        if module is opened.module:
+        code = frame.f_code
+        if not code.co_varnames or code.co_flags & CO_GENERATOR or (opened and frame is opened.own_forward):
+            return None  # a generator's body runs after its call has ended
+        module = local_value(frame, code.co_varnames[0])
+        if opened is not None and module is opened.module:
             opened.own_forward = frame  # under a decorator, or its class's forward called through super()
             return None
         path = self.modules.paths.get(id(module))
@@ -213,9 +219,10 @@ class Recorder:
                 where = f"{names.starred}[{i - known}]" if names.starred else f"args[{i}]"
             self.value(into, where, arg, above, arguments)
         if kwargs:
-            named = {*names.names, *names.keyword_only}
             for key, arg in kwargs.items():
-                where = key if key in named or not names.starred_keywords else f"{names.starred_keywords}.{key}"
+                where = (
+                    key if key in names.keywords or not names.starred_keywords else f"{names.starred_keywords}.{key}"
+                )
                 self.value(into, where, arg, above, arguments)
 
     def value(
@@ -264,12 +271,13 @@ class Recorder:
         if error is None or call.error is not None:
             return
         call.error = describe(error, raised_here=not passed)
-        if not passed and call.kind == "module":
-            failing_expression(self, opened, error)
+        if not passed:
+            # where the model has used up the stack, there is no room left to look around
+            with contextlib.suppress(RecursionError):
+                failing_expression(self, opened, error)
         if opened.failures:
             for child in opened.failures[: -1 if passed else None]:
-                assert child.error is not None
-                child.error.caught = True
+                _caught(child)
         opened.failures = None
         opened.raising = error
 
@@ -284,8 +292,7 @@ class Recorder:
                 call.error = CallError("BaseException", "left by an exception for which torch runs no hook", True)
         if opened.failures and call.error is None:
             for child in opened.failures:
-                assert child.error is not None
-                child.error.caught = True
+                _caught(child)
         if thread.stack:
             if call.error is not None:
                 above = thread.stack[-1]
@@ -330,6 +337,13 @@ class Recorder:
 
         return run_hook(self, watcher, module, rest)
 
+    def watch_new(self, module: nn.Module) -> None:
+        """Watch hooks that were registered since the recording began.
+
+        Torch has already listed the forward pre-hooks of the call that begins here: a new one is seen from the next.
+        """
+        self._watched.extend(user_hooks.watch([module], self._run_hook, is_own, scope="module"))
+
     def thread_of(self, module: nn.Module, frame: FrameType) -> Thread | None:
         """The thread whose innermost open call is the call of `module` that runs a hook in `frame`."""
         thread = self.thread()
@@ -338,10 +352,15 @@ class Recorder:
         opened = self.innermost(thread, frame)
         return thread if opened is not None and opened.module is module else None
 
-    def open_hook(self, thread: Thread, call: Call, module: nn.Module, frame: FrameType, hook: object) -> None:
-        """A hook begins; calls inside it are its own."""
+    def open_hook(
+        self, thread: Thread, call: Call, module: nn.Module, frame: FrameType, hook: object, given: dict[int, str]
+    ) -> OpenCall:
+        """A hook begins, with the tensors it was given (by id); calls inside it are its own."""
         names = ForwardNames(user_hooks.plain(hook))
-        thread.stack.append(OpenCall(call, module, frame, self.sources.next_number(), names))
+        opened = OpenCall(call, module, frame, self.sources.next_number(), names)
+        opened.arguments, opened.written = given, set()
+        thread.stack.append(opened)
+        return opened
 
     def close_hook(self, thread: Thread, frame: FrameType) -> None:
         """A hook returned."""
@@ -358,10 +377,20 @@ class Recorder:
         self.failed(opened, error)
         self.close(thread)
         if thread.stack and thread.stack[-1].returned:
+            # left open: hooks registered with always_call still run
             self.failed(thread.stack[-1], error)
-            self.close(thread)
 
     def close_call(self, thread: Thread, opened: OpenCall) -> None:
         """The last hook of a call has run."""
         if thread.stack and thread.stack[-1] is opened:
             self.close(thread)
+
+
+def _caught(call: Call) -> None:
+    """An exception that came out of this call was caught: so it was for every call inside that it came through."""
+    waiting = [call]
+    while waiting:
+        one = waiting.pop()
+        if one.error is not None:
+            one.error.caught = True
+            waiting.extend(one.children)

@@ -7,12 +7,15 @@ through `code.co_positions()`, which tells apart three calls on one line.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 import linecache
 import os
+import re
 import sys
-from types import CodeType, FrameType
+import threading
+from types import CodeType, FrameType, FunctionType
 from typing import NamedTuple
 
 from torch import nn
@@ -29,13 +32,18 @@ class Place(NamedTuple):
     lasti: int
 
 
-def local_value(frame: FrameType, name: str) -> object:
-    """A local variable of a running frame."""
+def local_names(frame: FrameType) -> dict[str, object]:
+    """The local variables of a running frame."""
     found = frame.f_locals
-    value = found.get(name)
+    copied = dict(found)
     if sys.version_info < (3, 13):
         found.clear()  # a snapshot that the frame would keep, and with it tensors that the model has let go
-    return value
+    return copied
+
+
+def local_value(frame: FrameType, name: str) -> object:
+    """One local variable of a running frame."""
+    return local_names(frame).get(name)
 
 
 def site(place: Place) -> Site:
@@ -104,6 +112,47 @@ def home_of(function: object) -> str:
     return str(namespace.get("__name__", "")).partition(".")[0]
 
 
+_class_lines: dict[type, tuple[str, int] | None] = {}
+
+
+def class_line(kind: type) -> tuple[str, int] | None:
+    """File and line of `class Name`: the one above its first method, found without parsing the file."""
+    if kind not in _class_lines:
+        _class_lines[kind] = _find_class_line(kind)
+    return _class_lines[kind]
+
+
+def _find_class_line(kind: type) -> tuple[str, int] | None:
+    functions = [value for value in vars(kind).values() if isinstance(value, FunctionType)]
+    codes = [inspect.unwrap(function).__code__ for function in functions]
+    inside = [code for code in codes if code.co_qualname.startswith(kind.__qualname__ + ".")]
+    if not inside:
+        return None
+    first = min(inside, key=lambda code: code.co_firstlineno)
+    begins = re.compile(rf"\s*class\s+{re.escape(kind.__name__)}\b")
+    for number in range(first.co_firstlineno, 0, -1):
+        if begins.match(linecache.getline(first.co_filename, number)):
+            return first.co_filename, number
+    return None
+
+
+def assignment_site(kind: type, name: str) -> Site | None:
+    """The first line in a class that assigns `self.name`."""
+    found = class_line(kind)
+    if found is None:
+        return None
+    file, first = found
+    lines = linecache.getlines(file)
+    indent = len(lines[first - 1]) - len(lines[first - 1].lstrip())
+    assigns = re.compile(rf"\bself\.{re.escape(name)}\s*(:[^=]+)?=[^=]")
+    for number, line in enumerate(lines[first:], first + 1):
+        if line.strip() and len(line) - len(line.lstrip()) <= indent and not line.lstrip().startswith(("#", ")")):
+            return None  # the class has ended
+        if assigns.search(line):
+            return Site(shown_path(file), number, text=line.strip())
+    return None
+
+
 def forward_site(module: nn.Module) -> Site | None:
     """Where the forward that this module runs is written."""
     shadow = module.__dict__.get("forward")
@@ -111,6 +160,38 @@ def forward_site(module: nn.Module) -> Site | None:
     return None if code is None else Site(shown_path(code.co_filename), code.co_firstlineno, function=code.co_qualname)
 
 
+_parsing = threading.Lock()
+
+
+def parsed(text: str) -> ast.expr | None:
+    """The expression that a text is, None if it is a statement or does not stand alone.
+
+    One thread at a time: in CPython 3.11, ast.parse in two threads fails when the garbage collector runs in between.
+    """
+    try:
+        with _parsing:
+            return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
+        return None
+
+
+def assignment_name(place: Place) -> str | None:
+    """The name of an assignment to an index, "y[:, 0] = 5", of which the instruction's text is only the target."""
+    code, lasti = place
+    if not 0 <= lasti < len(code.co_code) or code.co_code[lasti] != dis.opmap["STORE_SUBSCR"]:
+        return None
+    number = site(place).line
+    try:
+        with _parsing:
+            statement = ast.parse(linecache.getline(code.co_filename, number).strip()).body[0]
+    except (SyntaxError, ValueError, IndexError, SystemError):  # it goes over several lines
+        return f"{expression_name(site(place).text) or 'index'} = …"
+    if not isinstance(statement, ast.Assign):
+        return expression_name(ast.unparse(statement))
+    return _cut(f"{_whole(statement.targets[0])} = {_part(statement.value)}".removeprefix("self."))
+
+
+@functools.lru_cache(maxsize=4096)
 def expression_name(text: str | None) -> str | None:
     """What an expression is called in the tree: "F.relu" of `F.relu(self.conv1(x))`, "x.view" of `x.view(-1, 8)`.
 
@@ -118,33 +199,19 @@ def expression_name(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    try:
-        tree: ast.AST = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        try:
-            statement = ast.parse(text).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return _cut(text)
-        tree = statement[0] if statement else ast.Constant(value=text)
+    tree = parsed(text)
     if isinstance(tree, ast.Await):
         tree = tree.value
     if isinstance(tree, ast.Call):
         return _cut(_callee(tree.func))
-    if isinstance(tree, ast.AugAssign):
-        return _cut(f"{_part(tree.target)} {_symbol(tree.op)}= {_part(tree.value)}")
-    if isinstance(tree, ast.expr):
-        return _cut(_whole(tree))
-    return _cut(text)
+    if tree is not None:
+        return _cut(_whole(tree).removeprefix("self."))
+    return _cut(" ".join(text.split()).removeprefix("self."))
 
 
 def callee_text(text: str | None) -> str | None:
     """The called expression of a call without "self.": "layers[0]" of `self.layers[0](x)`; None if it is no call."""
-    if text is None:
-        return None
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    tree = None if text is None else parsed(text)
     return ast.unparse(tree.func).removeprefix("self.") if isinstance(tree, ast.Call) else None
 
 

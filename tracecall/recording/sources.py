@@ -47,7 +47,7 @@ class Sources:
     def written(self, tensor: torch.Tensor, call: Call) -> None:
         """`call` changed this tensor in place, and with it every view of the same storage."""
         self.made(tensor, call)
-        storage = _storage(tensor)
+        storage = storage_of(tensor)
         if storage is not None:
             self.written_by[storage._cdata] = (StorageWeakRef(storage), call, self.number)
 
@@ -59,7 +59,7 @@ class Sources:
         if entry is not None and entry[0]() is tensor:
             _, call, number = entry
         if self.written_by:
-            storage = _storage(tensor)
+            storage = storage_of(tensor)
             change = None if storage is None else self.written_by.get(storage._cdata)
             if change is not None and change[2] > number:
                 _, call, number = change
@@ -70,8 +70,15 @@ class Sources:
         return call if call is not None else self._labels.get(key)
 
 
-def _storage(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """A tensor's storage, None where there is none to show."""
     try:
         return tensor.untyped_storage()
     except (NotImplementedError, RuntimeError):  # sparse, nested or functional tensors have none to show
         return None
+
+
+def storage_id(tensor: torch.Tensor) -> int:
+    """What a tensor shares with its views; its own id where it has no storage to show."""
+    storage = storage_of(tensor)
+    return id(tensor) if storage is None else storage._cdata

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
-
 from torch import nn
 
 from tracecall.calls import Call, Finding, Site, Trace
 from tracecall.recording.recorder import Recorder
-from tracecall.recording.sites import shown_path, site
+from tracecall.recording.sites import assignment_site, site
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
@@ -41,7 +37,6 @@ def find_states(recorder: Recorder, trace: Trace) -> None:
     trace.findings.extend(_bypassed(path, where) for path, where in bypassed.items())
     trace.findings.extend(_weights_used(trace, readers))
     waiting = [call for call in trace.calls if any(value.value == "<generator>" for value in call.output)]
-    trace.findings.extend(_generator(call) for call in waiting)
     if trace.error is None and recorder.operations != "none" and recorder.calls and not waiting:
         trace.findings.extend(_unused(recorder, trace))
 
@@ -55,8 +50,9 @@ def _containers(recorder: Recorder, trace: Trace) -> None:
     """A container counts as called when anything in it was: it is a part of paths, not of the call chain."""
     for path, module in reversed(recorder.modules.by_path.items()):
         info = trace.modules[path]
-        if info.state == "unused" and is_container(module):
+        if info.state in ("unused", "weights-used") and is_container(module):
             info.container = True
+        if info.state == "unused" and info.container:
             inside = (other for other in trace.modules.values() if other.path.startswith(path + "."))
             if any(other.state != "unused" for other in inside):
                 info.state = "called"
@@ -79,15 +75,6 @@ def _raised(call: Call) -> Finding:
         f"{call.path} ({call.type}) raised {call.error.type}, and the code around it caught that and went on",
         call.path,
         call.site,
-    )
-
-
-def _generator(call: Call) -> Finding:
-    return Finding(
-        "generator",
-        f"{call.name}.forward returned a generator: what is in it runs as it is consumed, so consume it inside "
-        "`with tracecall.tracing(model)`",
-        call.path,
     )
 
 
@@ -143,18 +130,4 @@ def _made(recorder: Recorder, path: str) -> Site | None:
     while owner is not None and is_container(owner) and parent:
         parent, _, name = parent.rpartition(".")
         owner = recorder.modules.by_path.get(parent)
-    if owner is None:
-        return None
-    try:
-        lines, first = inspect.getsourcelines(type(owner))
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-        file = inspect.getsourcefile(type(owner))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    for part in ast.walk(tree):
-        targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)]
-        for target in targets:
-            if isinstance(target, ast.Attribute) and target.attr == name and file is not None:
-                number = first + part.lineno - 1  # type: ignore[attr-defined]  # an assignment has a line
-                return Site(shown_path(file), number, text=lines[part.lineno - 1].strip())  # type: ignore[attr-defined]
-    return None
+    return None if owner is None else assignment_site(type(owner), name)

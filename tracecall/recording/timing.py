@@ -36,6 +36,7 @@ class Samples:
     calls: list[list[Timed]]
     operations: list[list[tuple[Any, int]]]
     unbalanced: int = 0
+    operation_overhead: float = 0.0  # of each operation, to be taken out
 
 
 def take_samples(
@@ -57,6 +58,7 @@ def take_samples(
     """
     samples = Samples([], [], [], [])
     overhead = calibrate() if overhead is None else overhead
+    samples.operation_overhead = overhead.operation
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -162,6 +164,7 @@ def _same_calls(calls: list[Timed], recorded: list[Call], modules: dict[int, str
 
 
 def _add_operation_times(samples: Samples, order: list[tuple[Any, Call | None]]) -> None:
+    overhead = samples.operation_overhead
     expected = [func for func, _ in order]
     same = [events for events in samples.operations if [func for func, _ in events] == expected]
     if not same:
@@ -171,7 +174,7 @@ def _add_operation_times(samples: Samples, order: list[tuple[Any, Call | None]])
         if call is not None:
             by_call.setdefault(id(call), (call, []))[1].append(i)
     for call, places in by_call.values():
-        totals = [sum(events[i][1] for i in places) for events in same]
+        totals = [max(0.0, sum(events[i][1] - overhead for i in places)) for events in same]
         call.host_ns = call.host_self_ns = round(statistics.median(totals))
         call.samples, call.spread_ns = len(same), spread(totals)
 

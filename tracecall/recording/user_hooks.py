@@ -52,7 +52,7 @@ def watch(
     watched = []
     everywhere = list(_global_hooks()) if scope == "all" else []
     for table, key, hook, info in [*everywhere, *(found for module in modules for found in module_hooks(module))]:
-        if not own(hook):
+        if not own(hook) and not (isinstance(hook, WatchedHook) and hook.active and hook.run == run):
             watcher = WatchedHook(table, key, hook, info, run)
             table[key] = watcher
             watched.append(watcher)

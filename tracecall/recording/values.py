@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -76,11 +77,17 @@ def _shape(tensor: torch.Tensor) -> tuple[int | str, ...]:
             except RuntimeError:
                 sizes.append("ragged")
         return tuple(sizes)
-    return tuple(size if type(size) is int else str(size) for size in tensor.shape)
+    try:
+        return tuple(size if type(size) is int else str(size) for size in tensor.shape)
+    except RuntimeError:  # a lazy module's parameter before its first run
+        return ("?",)
 
 
 def _stride(tensor: torch.Tensor) -> tuple[int | str, ...] | None:
-    if tensor.is_contiguous():
+    try:
+        if tensor.is_contiguous():
+            return None
+    except RuntimeError:
         return None
     return tuple(step if type(step) is int else str(step) for step in tensor.stride())
 
@@ -100,8 +107,10 @@ def short(value: object) -> str:
         text = repr(value)
     elif type(value) in (str, bytes, bytearray):
         text = repr(value[: TEXT + 1])  # type: ignore[index]  # the three types above can be sliced
-    elif isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        text = str(getattr(value, "__qualname__", type(value).__name__))
+    elif isinstance(value, (type, FunctionType, MethodType)):
+        text = value.__qualname__
+    elif isinstance(value, BuiltinFunctionType):
+        text = value.__name__
     else:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= TEXT else text[: TEXT - 1] + "…"
@@ -151,7 +160,14 @@ def _walk(where: str, value: object, above: tuple[int, ...], depth: int) -> Iter
 
 
 def _items(value: object) -> list[tuple[str, object]] | None:
-    """The parts of one container with the text that selects each; None if the value is no container."""
+    """The parts of one container with the text that selects each; None if it is none, or fails to tell them."""
+    try:
+        return _listed(value)
+    except Exception:  # a container's own code: then it is shown as one object
+        return None
+
+
+def _listed(value: object) -> list[tuple[str, object]] | None:
     if isinstance(value, torch.Size):
         return None
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -168,10 +184,7 @@ def _items(value: object) -> list[tuple[str, object]] | None:
     if isinstance(value, (tuple, list)):
         return [(f"[{i}]", item) for i, item in enumerate(value)]
     if type(value) in pytree.SUPPORTED_NODES:
-        try:
-            found, _ = pytree.tree_flatten_with_path(value)
-        except Exception:  # a class's own flatten function failed: then it is shown as one object
-            return None
+        found, _ = pytree.tree_flatten_with_path(value)
         return [(pytree.keystr(path), item) for path, item in found]
     return None
 

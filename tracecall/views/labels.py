@@ -61,9 +61,9 @@ def brief(number: int) -> str:
     """Three digits of a number: 194,578 is "195K"."""
     if number < 1000:
         return str(number)
-    value, suffix = float(number), ""
+    value, suffix = float(f"{number:.3g}"), ""
     for larger in "KMBT":
-        if value < 999.5:
+        if value < 1000:
             break
         value, suffix = value / 1000, larger
     return f"{value:.{max(0, 3 - len(str(int(value))))}f}{suffix}"
@@ -93,7 +93,9 @@ def arrow(call: Call, *, roomy: bool) -> str:
     left, right = _group(inputs, dtypes, roomy), _group(outputs, dtypes, roomy)
     if call.error is not None:
         plain = next((f"{v.where} {v.value}" for v in call.inputs if not isinstance(v.value, TensorSpec)), "")
-        return f"{left} ✗ {safe(plain)}".strip() if call.kind == "operation" else f"{left} ✗".strip()
+        if call.kind == "operation":
+            return f"{left} ✗ {safe(plain)}".strip()
+        return f"{left} ✗".strip() if call.error.caught else left
     if not outputs:
         right = safe(", ".join(str(value.value) for value in call.output[:2])) or "None"
     if not inputs:

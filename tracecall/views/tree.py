@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import math
 import shutil
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from tracecall.calls import Call, Finding, TensorSpec, Trace
+from tracecall.calls import Call, Finding, Site, TensorSpec, Trace
 from tracecall.views import labels
 
 MODULE, QUIET, TIME, BAD, NOTE = "bold", "dim", "cyan", "bold red", "yellow"
@@ -21,6 +21,7 @@ STYLES = {"device": NOTE, "time": TIME, "bar": TIME, "line": QUIET, "from": QUIE
 RIGHT = ("time", "parameters", "line")
 BAR = 8
 WIDEST_LABEL = 44
+SHORTEST_NAME = 12
 _LATER = {"weights-used": 1, "unused": 2}  # findings that are seldom news come last
 GAP = "  "
 
@@ -47,7 +48,7 @@ def tree(trace: Trace, *, width: int = 100, depth: int | None = None, operations
     if trace.error is not None:
         parts += [Text(), *_failure(trace)]
     if trace.findings:
-        parts += [Text(), *_findings(trace.findings)]
+        parts += [Text(), *_findings(trace.findings, width)]
     return Group(*parts)
 
 
@@ -74,7 +75,7 @@ def header(trace: Trace, width: int) -> list[Text]:
     ]
     lines = [Text(overflow="fold")]
     for part, style in parts:
-        if part and lines[-1].cell_len + 3 + cell_len(part) > width:
+        if part and lines[-1].plain.strip() and lines[-1].cell_len + 3 + cell_len(part) > width:
             lines.append(Text("  ", overflow="fold"))
         if part:
             lines[-1].append("   " if lines[-1].plain.strip() else "").append(part, style)
@@ -245,8 +246,8 @@ def _needed(label: int, widths: dict[str, int]) -> int:
 def _fit(widths: dict[str, int], label: int, width: int) -> int:
     """Shrink or drop columns until a line fits; returns the label's width."""
     for name, least in (("from", 24), ("type", 18), ("bar", 4), ("from", 14), ("type", 12), ("from", 0), ("bar", 3),
-                        ("label", 28), ("type", 9), ("bar", 0), ("label", 24), ("shapes", 30), ("label", 20),
-                        ("shapes", 24), ("parameters", 0), ("type", 0), ("line", 0), ("label", 16)):  # fmt: skip
+                        ("label", 30), ("type", 9), ("bar", 0), ("label", 26), ("shapes", 30), ("parameters", 0),
+                        ("label", 22), ("shapes", 24), ("type", 0), ("line", 0), ("label", 16)):  # fmt: skip
         over = _needed(label, widths) - width
         if over <= 0:
             break
@@ -265,10 +266,11 @@ def _line(row: Row, i: int, columns: dict[str, list[str]], widths: dict[str, int
         row.note.overflow = "ellipsis"
         return row.note
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(row.guide, QUIET)
     typed = widths["type"] and row.type
     room = label if typed or not widths["type"] else label + len(GAP) + widths["type"]
-    line.append(_pad(row.name, max(min(4, cell_len(row.name)), room - cell_len(row.guide))), row.style)
+    guide = _cut_guide(row.guide, room - min(SHORTEST_NAME, cell_len(row.name)))
+    line.append(guide, QUIET)
+    line.append(_pad(row.name, room - cell_len(guide)), row.style)
     if typed:
         line.append(GAP + _pad(row.type, widths["type"]), QUIET)
     caught = row.call is not None and row.call.error is not None and row.call.error.caught
@@ -288,6 +290,12 @@ def _line(row: Row, i: int, columns: dict[str, list[str]], widths: dict[str, int
     return line
 
 
+def _cut_guide(guide: str, room: int) -> str:
+    """The lines that lead to a name: of a deep nesting only the last, so that a name of some length has room."""
+    room = max(3, room)
+    return guide if len(guide) <= room else "…" + guide[1 - room :]
+
+
 def _pad(cell: str, width: int) -> str:
     """Exactly `width` cells; what is too long ends in "…"."""
     if cell_len(cell) <= width:
@@ -305,7 +313,7 @@ def _shape_text(row: Row, roomy: bool) -> str:
         return labels.safe(error or ", ".join(row.call.changed or ["changed nothing"]))
     caught = row.call.error is not None and row.call.error.caught
     return labels.arrow(row.call, roomy=roomy) + (
-        f" {row.call.error.type}, caught" if caught and row.call.error else ""
+        f" {labels.safe(row.call.error.type)}, caught" if caught and row.call.error else ""
     )
 
 
@@ -363,7 +371,7 @@ def _line_text(trace: Trace, row: Row) -> str:
     root = trace.modules.get("")
     if root is not None and root.source is not None and call.site.file == root.source.file:
         return f":{call.site.line}"
-    if call.site.file.replace("\\", "/").startswith("torch/") and call.kind != "hook":
+    if _is_torch(call.site) and call.kind != "hook":
         return ""
     return labels.safe(f"{call.site.file.replace(chr(92), '/').rpartition('/')[2]}:{call.site.line}")
 
@@ -374,7 +382,7 @@ def _prediction(trace: Trace, width: int) -> Iterator[Text]:
         line.append(f"  {labels.safe(one.where)}" if one.where else "", "")
         line.append("  " + labels.tensor(one.tensor) + "  ", "")
         values = [labels.number(value) for value in one.values]
-        whole = len(values) == math.prod(int(size) for size in one.tensor.shape)
+        whole = len(values) == math.prod(size for size in one.tensor.shape if isinstance(size, int))
         while len(values) > 1 and line.cell_len + len(", ".join([*values, "…"])) > width:
             values, whole = values[:-1], False
         line.append(", ".join(values if whole else [*values, "…"]) if values else "", TIME)
@@ -384,35 +392,57 @@ def _prediction(trace: Trace, width: int) -> Iterator[Text]:
 
 
 def _failure(trace: Trace) -> Iterator[Text]:
-    """Where it failed, what was said, and the shapes that met there."""
+    """Where it failed in the model's own code, what was said, and the shapes that met there."""
     error = trace.error
     assert error is not None
-    where = labels.place(error.site)
-    expression = labels.safe(error.site.text or "") if error.site else ""
-    yield Text.assemble(("✗ ", BAD), (where or trace.model.name, MODULE), "  ", expression, overflow="fold")
+    own, raised = _own_site(trace), error.site
+    yield _site_line("✗ ", own or raised, BAD, trace.model.name)
     message = error.message.strip().split("\n")
     yield Text(labels.safe(f"  {error.type}: {message[0]}"), BAD, overflow="fold")
     for line in message[1:4]:
         yield Text(labels.safe("  " + line), overflow="fold")
+    if own is not None and raised is not None and own != raised:
+        yield _site_line("  in ", raised, QUIET, "")
     failing = trace.failing()
-    if failing is not None:
-        for value in failing.inputs:
-            if isinstance(value.value, TensorSpec):
-                came = f"  ← {labels.safe(value.source)}" if value.source else ""
-                yield Text.assemble(f"    {labels.safe(value.where)}  {labels.tensor(value.value)}", (came, QUIET))
-            else:
-                yield Text(labels.safe(f"    {value.where}  {value.value}"))
+    for value in failing.inputs if failing is not None else ():
+        if isinstance(value.value, TensorSpec):
+            came = f"  ← {labels.safe(value.source)}" if value.source else ""
+            yield Text.assemble(f"    {labels.safe(value.where)}  {labels.tensor(value.value)}", (came, QUIET))
+        else:
+            yield Text(labels.safe(f"    {value.where}  {value.value}"))
 
 
-def _findings(findings: list[Finding]) -> Iterator[RenderableType]:
+def _own_site(trace: Trace) -> Site | None:
+    """The line of the model's own code that the exception came through: not torch's, if there is another."""
+    found: Site | None = None
+    calls = trace.calls
+    while True:
+        call = next((one for one in reversed(calls) if one.error is not None and not one.error.caught), None)
+        if call is None or call.error is None:
+            return found
+        for site in (call.site, call.error.site):
+            if site is not None and not _is_torch(site):
+                found = site
+        calls = call.children
+
+
+def _site_line(mark: str, site: Site | None, style: str, otherwise: str) -> Text:
+    where = labels.place(site) or labels.safe(otherwise)
+    expression = labels.safe(site.text or "") if site else ""
+    return Text.assemble((mark, style), (where, MODULE if style == BAD else style), "  ", expression, overflow="fold")
+
+
+def _is_torch(site: Site) -> bool:
+    return site.file.replace("\\", "/").startswith("torch/")
+
+
+def _findings(findings: list[Finding], width: int) -> Iterator[Text]:
     for finding in sorted(findings, key=lambda one: _LATER.get(one.kind, 0)):
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column()
-        grid.add_column(overflow="fold")
-        grid.add_row(Text("!", NOTE), Text(labels.safe(finding.message)))
+        lines = textwrap.wrap(labels.safe(finding.message), max(20, width - 2), break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            yield Text.assemble(("  " if number else "! ", NOTE), line, overflow="fold")
         if finding.site is not None:
-            where = Text(labels.place(finding.site), QUIET, no_wrap=True, overflow="ellipsis")
+            where = Text("  " + labels.place(finding.site), QUIET, no_wrap=True, overflow="ellipsis")
             if finding.site.text:
                 where.append("  " + labels.safe(finding.site.text))
-            grid.add_row("", where)
-        yield grid
+            yield where

@@ -1,0 +1,256 @@
+"""What tracing adds to a module call, beside a do-nothing pair of hooks and beside the peers.
+
+    python benchmarks/overhead.py [--rounds N] [--peers]
+
+Every variant runs once a round, in turn and in one process, so that a machine that slows down slows all of them.
+"Added" is a variant's median over the untraced median, for each module call. The floor is a do-nothing global forward
+pre-hook and forward hook; with operations, the same pair under a do-nothing TorchDispatchMode. torchinfo, torchlens
+(the extra `peers`) and torch's own DebugMode and FlopCounterMode run beside them with --peers; torchlens patches torch
+as it is imported, so it runs in a process of its own beside the same floor.
+"""
+
+import argparse
+import gc
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from shapes import MODELS
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tracecall.recording.clocks import Clocks
+from tracecall.recording.recorder import Recorder
+
+Runs = dict[str, Callable[[], object]]
+
+
+class Nothing(TorchDispatchMode):
+    """Runs each operation and does nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as tracecall's own mode: the compiler is not imported for it
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def before(module: nn.Module, args: object) -> None:
+    """Do nothing."""
+
+
+def after(module: nn.Module, args: object, output: object) -> None:
+    """Do nothing."""
+
+
+def variants(model: nn.Module, x: torch.Tensor, peers: bool) -> Runs:
+    """Everything that is run side by side, by name."""
+    modules = list(model.modules())
+
+    def floor() -> None:
+        handles = [
+            torch_module.register_module_forward_pre_hook(before),
+            torch_module.register_module_forward_hook(after),
+        ]
+        timed(model, x)
+        for handle in handles:
+            handle.remove()
+
+    def floor_with_operations() -> None:
+        with Nothing():
+            floor()
+
+    def clocks() -> None:
+        with Clocks().attached(modules):
+            timed(model, x)
+
+    def recording(operations: Any) -> Callable[[], None]:
+        def run() -> None:
+            recorder = Recorder(model, operations)
+            recorder.start()
+            timed(model, x)
+            recorder.stop()
+
+        return run
+
+    found: Runs = {
+        "untraced": lambda: timed(model, x),
+        "floor": floor,
+        "timing run": clocks,
+        "recording, no operations": recording("none"),
+        "floor with operations": floor_with_operations,
+        "recording with operations": recording("forward"),
+    }
+    return {**found, **(peer_variants(model, x) if peers else {})}
+
+
+def peer_variants(model: nn.Module, x: torch.Tensor) -> Runs:
+    """The peers that can share a process with the floor; their set-up is a part of what they do, so it counts."""
+    from torch.utils._debug_mode import DebugMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def debug_mode() -> None:
+        with DebugMode(record_nn_module=True):
+            timed(model, x)
+
+    def flop_counter() -> None:
+        with FlopCounterMode(display=False):
+            timed(model, x)
+
+    found: Runs = {"DebugMode with modules": debug_mode, "FlopCounterMode": flop_counter}
+    if importlib.util.find_spec("torchinfo"):
+        import torchinfo
+
+        found["torchinfo.summary"] = lambda: timed(
+            lambda _: torchinfo.summary(model, input_data=x, verbose=0, cache_forward_pass=False), x
+        )
+    return found
+
+
+_elapsed = 0
+
+
+def timed(model: Callable[[Any], object], x: torch.Tensor) -> None:
+    """Run once between two readings of the clock: attaching and detaching are not in it."""
+    global _elapsed
+    begun = time.perf_counter_ns()
+    model(x)
+    _elapsed = time.perf_counter_ns() - begun
+
+
+def interleave(runs: Runs, rounds: int) -> dict[str, float]:
+    """The median of each variant in nanoseconds; the first two rounds are not counted."""
+    samples: dict[str, list[int]] = {name: [] for name in runs}
+    for number in range(rounds + 2):
+        for name, run in runs.items():
+            gc.collect()  # the garbage of one variant is not the next one's
+            run()
+            if number >= 2:
+                samples[name].append(_elapsed)
+    return {name: statistics.median(times) for name, times in samples.items()}
+
+
+BOUNDS = (
+    ("timing run", "floor", 1.5),
+    ("recording, no operations", "floor", 4.0),
+    ("recording, no operations", "torchinfo.summary", 1 / 5),
+    ("recording with operations", "floor with operations", 2.5),
+    ("recording with operations", "DebugMode with modules", 1 / 2),
+    ("recording with operations", "FlopCounterMode", 1 / 2),
+    ("recording with operations", "torchlens", 1 / 100),
+)
+
+
+def report(name: str, calls: int, medians: dict[str, float]) -> None:
+    """One model's table, and the ratios that tracecall means to keep."""
+    untraced = medians["untraced"]
+    print(f"\n{name}: {calls:,} module calls, untraced {untraced / 1e6:.2f} ms")
+    added = {variant: (time - untraced) / calls / 1e3 for variant, time in medians.items() if variant != "untraced"}
+    for variant, cost in added.items():
+        print(f"  {variant:<28} {cost:9.2f} µs added a call")
+    for ours, theirs, bound in BOUNDS:
+        if theirs in added and added[theirs] > 0:
+            ratio = added[ours] / added[theirs]
+            print(f"  {ours} / {theirs}: {ratio:.3g}   bound {bound:.3g}   {'' if ratio <= bound else 'over'}")
+
+
+def torchlens_alone(name: str) -> float | None:
+    """What torchlens adds to one model, in ns, measured in a process of its own beside an untraced run."""
+    if not importlib.util.find_spec("torchlens"):
+        return None
+    done = subprocess.run([sys.executable, __file__, "--torchlens", name], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"  torchlens failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        return None
+    untraced, traced = json.loads(done.stdout.splitlines()[-1])
+    return float(traced - untraced)
+
+
+def run_torchlens(name: str) -> None:
+    """The child process: three rounds, since one takes seconds."""
+    import torchlens
+
+    model, x = MODELS[name]()
+    log = torchlens.log_forward_pass if hasattr(torchlens, "log_forward_pass") else torchlens.trace
+    runs: Runs = {
+        "untraced": lambda: timed(model, x),
+        "torchlens": lambda: timed(lambda _: log(model, x), x),
+    }
+    with torch.no_grad():
+        medians = interleave(runs, 3)
+    print(json.dumps([medians["untraced"], medians["torchlens"]]))
+
+
+def memory_and_growth() -> None:
+    """Bytes of a Trace for each call, and the cost of a call as a trace grows."""
+    import tracemalloc
+
+    print("\nlong traces (nn.Identity, no operations)")
+    model, x = nn.Sequential(*(nn.Identity() for _ in range(999))).eval(), torch.zeros(1)
+    for runs in (1, 10, 100):
+        recorder = Recorder(model, "none")
+        recorder.start()
+        begun = time.perf_counter_ns()
+        for _ in range(runs):
+            model(x)
+        each = (time.perf_counter_ns() - begun) / (runs * 1000)
+        recorder.stop()
+        print(f"  {runs * 1000:>7,} calls   {each / 1e3:6.2f} µs a call", end="")
+        tracemalloc.start()
+        recorder = Recorder(model, "none")
+        recorder.start()
+        for _ in range(min(runs, 10)):
+            model(x)
+        recorder.stop()
+        trace = recorder.trace()
+        del recorder
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        print(f"   {held / (min(runs, 10) * 1000):7.0f} bytes a call in the Trace" if runs < 100 else "")
+        del trace
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--torchlens", metavar="MODEL", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.torchlens:
+        run_torchlens(options.torchlens)
+        return
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {options.rounds} rounds")
+    for name, make in MODELS.items():
+        model, x = make()
+        with torch.inference_mode():
+            medians = interleave(variants(model, x, options.peers), options.rounds)
+        recorder = Recorder(model, "none")
+        with torch.inference_mode():
+            recorder.start()
+            model(x)
+            recorder.stop()
+        calls = sum(1 for _, call in recorder.trace().walk() if call.kind == "module")
+        if options.peers and (alone := torchlens_alone(name)) is not None:
+            medians["torchlens"] = medians["untraced"] + alone
+        report(name, calls, medians)
+    with torch.inference_mode():
+        memory_and_growth()
+
+
+if __name__ == "__main__":
+    main()

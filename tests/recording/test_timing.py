@@ -1,0 +1,369 @@
+"""Times are exact: with a fake clock, every number is known beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+import tracecall
+from tracecall.calls import Call, Environment, ModelInfo, Trace
+from tracecall.recording import timing
+from tracecall.recording.clocks import Overhead, Timed, timed_calls
+from tracecall.recording.timing import Samples, add_times, spread, take_samples
+
+MS = 1_000_000
+FREE = Overhead()
+
+
+class FakeClock:
+    """Stands still unless told to move; each reading costs `step` nanoseconds."""
+
+    def __init__(self, step: int = 0) -> None:
+        self.now, self.step, self.reads = 0, step, 0
+
+    def __call__(self) -> int:
+        self.now += self.step
+        self.reads += 1
+        return self.now
+
+    def passes(self, ns: int) -> None:
+        self.now += ns
+
+
+# timed_calls: events are (hook entered, module or None at a call's end, hook left)
+
+
+def test_a_call_lasts_from_the_end_of_one_hook_to_the_start_of_the_other():
+    """What lies inside the hooks is the tracer's own."""
+    assert timed_calls([0, "a", 10, 110, None, 140], FREE) == [Timed("a", 100, 0)]
+
+
+def test_calls_are_in_call_order_though_they_end_in_another():
+    """The outer one first."""
+    events = [0, "root", 0, 10, "a", 10, 30, None, 30, 40, "b", 40, 90, None, 90, 100, None, 100]
+    assert timed_calls(events, FREE) == [Timed("root", 100, 70), Timed("a", 20, 0), Timed("b", 50, 0)]
+
+
+def test_the_hooks_of_inner_calls_are_no_time_of_the_outer_one():
+    """At every depth: 7 and 5 ns inside the hooks of each inner call."""
+    events = [
+        *(0, "root", 0),
+        *(10, "block", 17),
+        *(20, "fc", 27),
+        *(37, None, 42),  # fc: 10
+        *(50, None, 55),  # block: 33, less 12 in fc's hooks: 21
+        *(60, None, 65),  # root: 60, less 2 × 12: 36
+    ]
+    assert timed_calls(events, FREE) == [Timed("root", 36, 21), Timed("block", 21, 10), Timed("fc", 10, 0)]
+
+
+def test_what_hooks_cost_outside_of_themselves_is_taken_out():
+    """`within` of each call itself, `around` of every call around it."""
+    events = [0, "root", 0, 10, "a", 10, 30, None, 30, 40, "b", 40, 90, None, 90, 100, None, 100]
+    times = timed_calls(events, Overhead(around=3, within=2))
+    assert times == [Timed("root", 100 - 2 - 2 * 3, 18 + 48), Timed("a", 18, 0), Timed("b", 48, 0)]
+
+
+def test_no_time_is_negative():
+    """The correction is a median: for one call it may be more than the call took."""
+    assert timed_calls([0, "a", 0, 1, None, 1], Overhead(within=5)) == [Timed("a", 0, 0)]
+
+
+@pytest.mark.parametrize("events", [[0, "a", 1], [0, None, 1], [0, "a", 1, 2, "b", 3, 4, None, 5]])
+def test_a_run_that_does_not_balance_has_no_times(events):
+    """An interrupt ended a call without its hook."""
+    assert timed_calls(events, FREE) is None
+
+
+def test_no_call_no_time():
+    """A run that called no module is balanced."""
+    assert timed_calls([], FREE) == []
+
+
+def test_the_totals_inside_never_exceed_the_total():
+    """self = total − inside is not negative, for hooks that cost the same each."""
+    events = [0, "root", 0]
+    for start in range(0, 100, 10):
+        events += [start, "a", start + 2, start + 6, None, start + 8]
+    events += [100, None, 100]
+    root, *inner = timed_calls(events, FREE) or []
+    assert (root.total, root.inside) == (60, 40)
+    assert len(inner) == 10
+
+
+# take_samples
+
+
+class Run:
+    """A model's run of `ns` nanoseconds, counted."""
+
+    def __init__(self, clock: FakeClock, ns: int) -> None:
+        self.clock, self.ns, self.count = clock, ns, 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        self.clock.passes(self.ns)
+
+
+def sampled(ns: int, **options: Any) -> tuple[Samples, Run]:
+    clock = FakeClock()
+    run = Run(clock, ns)
+    options = {"operations": False, "modules": [], **options}
+    return take_samples(run, clock=clock, overhead=FREE, **options), run
+
+
+@pytest.mark.parametrize(
+    ("ns", "rounds"),
+    [
+        (0, 100),  # no more than 100
+        (1 * MS, 100),
+        (10 * MS, 25),  # 25 rounds of two runs are 500 ms
+        (50 * MS, 5),
+        (1000 * MS, 3),  # no fewer than 3
+    ],
+)
+def test_as_many_rounds_as_fit_in_half_a_second(ns, rounds):
+    """Of a control run and a timing run each: at least 3, at most 100."""
+    samples, run = sampled(ns)
+    assert samples.untraced == [ns] * rounds
+    assert samples.traced == [ns] * rounds
+    assert len(samples.calls) == rounds
+    assert run.count == timing.WARMUP + 2 * rounds
+
+
+def test_runs_that_time_operations_count_towards_the_half_second():
+    """Three runs a round then."""
+    samples, run = sampled(20 * MS, operations=True)
+    assert (len(samples.untraced), len(samples.operations)) == (8, 8)
+    assert run.count == timing.WARMUP + 3 * 8
+
+
+@pytest.mark.parametrize("repeat", [0, 1, 2, 200])
+def test_repeat_is_exact(repeat):
+    """Whatever it costs."""
+    samples, run = sampled(100 * MS, repeat=repeat, warmup=0)
+    assert len(samples.untraced) == len(samples.traced) == repeat
+    assert run.count == 2 * repeat
+
+
+def test_warm_up_runs_are_not_counted():
+    """They come first and are in no sample."""
+    samples, run = sampled(MS, repeat=1, warmup=5)
+    assert (run.count, len(samples.untraced)) == (5 + 2, 1)
+
+
+def test_prepare_comes_before_every_run_and_is_not_timed():
+    """Each run meets the same random state."""
+    clock = FakeClock()
+    run, prepare = Run(clock, 7), Run(clock, 1000)
+    samples = take_samples(
+        run, prepare=prepare, clock=clock, overhead=FREE, operations=True, repeat=2, modules=[], warmup=1
+    )
+    assert prepare.count == run.count == 1 + 2 * 3
+    assert samples.untraced == samples.traced == [7, 7]
+
+
+def test_progress_is_told_how_far_it_is():
+    """(rounds done, rounds wanted); wanted is within the limits."""
+    told: list[tuple[int, int]] = []
+    sampled(100 * MS, progress=lambda done, wanted: told.append((done, wanted)))
+    assert [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert all(3 <= wanted <= 100 for _, wanted in told)
+    told.clear()
+    sampled(100 * MS, repeat=4, progress=lambda done, wanted: told.append((done, wanted)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_clocks_see_module_calls_only_while_attached():
+    """And each reading's own cost is taken out: five readings of 1 ns lie around and between two 100 ns modules."""
+    clock = FakeClock(step=1)
+
+    class Sleep(nn.Module):
+        def forward(self) -> None:
+            clock.passes(100)
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = Sleep(), Sleep()
+
+        def forward(self) -> None:
+            self.one()
+            self.other()
+
+    model = Two()
+    samples = take_samples(
+        model, clock=clock, overhead=FREE, operations=False, repeat=1, warmup=0, modules=list(model.modules())
+    )
+    (calls,) = samples.calls
+    assert [one.module for one in calls] == [model, model.one, model.other]
+    # a reading costs its step before it is taken: one lies inside each span
+    assert [one.total for one in calls[1:]] == [101, 101]
+    assert calls[0].inside == 202
+    assert calls[0].total == 100 + 100 + 1 + 2 * 2
+    assert samples.untraced == [201]
+
+
+# add_times
+
+
+def module_call(path: str, *children: Call) -> Call:
+    return Call("module", path, path or "Net", "Net" if not path else "Linear", children=list(children))
+
+
+def recorded(*roots: Call) -> Trace:
+    return Trace(ModelInfo("Net"), Environment("", ""), calls=list(roots))
+
+
+def runs(*totals: list[tuple[object, float, float]]) -> list[list[Timed]]:
+    return [[Timed(*one) for one in run] for run in totals]
+
+
+@pytest.fixture
+def two() -> tuple[Trace, dict[int, str], list[object]]:
+    """A recorded root with two calls inside, the ids of its modules, and the modules."""
+    modules = [object(), object(), object()]
+    trace = recorded(module_call("", module_call("a"), module_call("b")))
+    return trace, {id(one): path for one, path in zip(modules, ("", "a", "b"), strict=True)}, modules
+
+
+def test_medians_and_spreads_are_written_into_the_calls(two):
+    """Total, self, interquartile range and how many runs they come from."""
+    trace, paths, (root, a, b) = two
+    samples = Samples(
+        untraced=[100, 120, 110],
+        traced=[130, 150, 140],
+        calls=runs(
+            [(root, 100, 70), (a, 30, 0), (b, 40, 0)],
+            [(root, 120, 80), (a, 20, 0), (b, 60, 0)],
+            [(root, 104, 74), (a, 34, 0), (b, 40, 0)],
+        ),
+        operations=[],
+    )
+    add_times(trace, samples, [], paths)
+    (call,) = trace.calls
+    first, second = call.children
+    assert (call.host_ns, call.host_self_ns, call.samples, call.spread_ns) == (104, 30, 3, 10)
+    assert (first.host_ns, first.host_self_ns, first.spread_ns) == (30, 30, 7)
+    assert (second.host_ns, second.host_self_ns, second.spread_ns) == (40, 40, 10)
+    assert trace.findings == []
+
+
+def test_the_whole_forward_has_its_own_medians(two):
+    """Control runs and timing runs are never mixed."""
+    trace, paths, (root, a, b) = two
+    calls = runs(*[[(root, 1, 1), (a, 0, 0), (b, 0, 0)]] * 3)
+    add_times(trace, Samples([100, 120, 110], [130, 160, 140], calls, []), [], paths)
+    assert trace.timing is not None
+    assert (trace.timing.untraced_ns, trace.timing.untraced_spread_ns) == (110, 10)
+    assert (trace.timing.traced_ns, trace.timing.traced_spread_ns) == (140, 15)
+    assert trace.timing.runs == 3
+
+
+def test_runs_that_made_other_calls_are_a_finding_and_in_no_median(two):
+    """Another number of calls, or other modules."""
+    trace, paths, (root, a, b) = two
+    samples = Samples(
+        untraced=[1, 1, 1],
+        traced=[1, 1, 1],
+        calls=runs(
+            [(root, 100, 70), (a, 30, 0), (b, 40, 0)],
+            [(root, 900, 800), (a, 800, 0)],
+            [(root, 900, 800), (b, 400, 0), (a, 400, 0)],
+        ),
+        operations=[],
+    )
+    add_times(trace, samples, [], paths)
+    assert [call.host_ns for _, call in trace.walk()] == [100, 30, 40]
+    assert trace.calls[0].samples == 1
+    (finding,) = trace.findings
+    assert (finding.kind, finding.message) == (
+        "other-calls",
+        "2 of 3 timing runs made other calls than this one",
+    )
+
+
+def test_no_run_that_made_the_same_calls_no_times(two):
+    """None, not a guess; the whole forward still has its time."""
+    trace, paths, (root, _, _) = two
+    add_times(trace, Samples([5], [6], runs([(root, 5, 0)]), []), [], paths)
+    assert [call.host_ns for _, call in trace.walk()] == [None, None, None]
+    assert trace.timing is not None and trace.timing.untraced_ns == 5
+    assert trace.findings[0].message == "1 of 1 timing runs made other calls than this one"
+
+
+def test_an_operation_has_the_sum_of_its_parts(two):
+    """Several aten operations of one expression are one call; its time is the median over runs of their sum."""
+    trace, paths, (root, a, b) = two
+    call = Call("operation", "", "x + y * z", "aten.add")
+    trace.calls[0].children.append(call)
+    order = [("mul", call), ("other", None), ("add", call)]
+    operations: list[list[tuple[Any, int]]] = [
+        [("mul", 10), ("other", 99), ("add", 1)],
+        [("mul", 20), ("other", 99), ("add", 2)],
+        [("mul", 30), ("other", 99), ("add", 3)],
+        [("mul", 1000)],  # another run than the recorded one
+    ]
+    calls = runs(*[[(root, 50, 0), (a, 0, 0), (b, 0, 0)]] * 4)
+    add_times(trace, Samples([1] * 4, [1] * 4, calls, operations), order, paths)
+    assert (call.host_ns, call.samples, call.spread_ns) == (22, 3, 11)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "range_"),
+    [([], 0), ([5], 0), ([1, 2], 0), ([1, 2, 3, 4, 5], 2), ([10, 10, 10, 1000], 248)],
+)
+def test_spread_is_the_interquartile_range(numbers, range_):
+    """The inclusive quartiles, rounded; one number has no spread."""
+    assert spread(numbers) == range_
+
+
+# measure
+
+
+class Alternates(nn.Module):
+    """Makes another call every second run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.extra, self.count = nn.Linear(4, 4), nn.Linear(4, 4), 0
+
+    def forward(self, x: Any) -> Any:
+        self.count += 1
+        x = self.fc(x)
+        return self.extra(x) if self.count % 2 else x
+
+
+def test_measure_tells_of_runs_that_made_other_calls():
+    """End to end."""
+    import torch
+
+    trace = tracecall.measure(Alternates(), (torch.randn(2, 4),), repeat=4, operations="none")
+    kinds = {finding.kind for finding in trace.findings}
+    assert "other-calls" in kinds
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_no_call_takes_longer_than_the_call_around_it(training):
+    """A part is never more than its whole: an operation is timed in other runs than its module, but shown inside it.
+
+    The times are real, so the best of three measurements counts, with a tenth for chance.
+    """
+    import torch
+
+    model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).train(training)
+    x = torch.randn(2, 4, 16)
+    worst: list[tuple[float, str, str]] = []
+    for _ in range(3):
+        trace = tracecall.measure(model, (x,), repeat=20, operations="all", inference=not training)
+        pairs = [
+            (child.host_ns / call.host_ns, child.name, call.name)
+            for _, call in trace.walk()
+            for child in call.children
+            if child.host_ns is not None and call.host_ns
+        ]
+        assert pairs
+        worst.append(max(pairs))
+    assert min(worst)[0] <= 1.1, min(worst)
