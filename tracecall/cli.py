@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -45,12 +46,6 @@ def main() -> None:
         status = 130
     except KeyboardInterrupt:
         status = 130
-    except BrokenPipeError:  # `tracecall run cnn | head`: the reader has what it wants
-        _drop_output()
-        status = 0
-    except OSError as error:
-        _drop_output()
-        status = _refuse(f"cannot write the output: {error.strerror or error}")
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
@@ -199,17 +194,27 @@ def _show(trace: Trace, depth: int | None, ops: str, as_json: bool) -> None:
     if as_json:
         import msgspec
 
-        sys.stdout.buffer.write(msgspec.json.encode(trace) + b"\n")
+        _write(msgspec.json.encode(trace).decode() + "\n")
         return
     from rich.console import Console
 
     from tracecall.views.tree import tree
 
-    console = Console(highlight=False)
-    with console.capture() as captured:
-        console.print(tree(trace, width=console.width, depth=depth, operations=ops))
-    sys.stdout.write(captured.get())
-    sys.stdout.flush()
+    # written at once and by us: rich exits with 1 where a pipe is closed
+    console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty() or None, highlight=False)
+    console.print(tree(trace, width=console.width, depth=depth, operations=ops))
+    _write(console.file.getvalue())  # type: ignore[attr-defined]  # the StringIO
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `tracecall run cnn | head`: the reader has what it wants
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        raise TracecallError(f"the output cannot be written: {error.strerror or error}") from error
 
 
 class _Progress:

@@ -106,7 +106,7 @@ TREES = {
     "transformer": """
         TextClassifier [1,16] → [1,2]
           embedding Embedding [1,16] → [1,16,64]
-          · self.positions[:ids.shape[1]] aten.slice [128,64] → [16,64]
+          · positions[:ids.shape[1]] aten.slice [128,64] → [16,64]
           · x + self.positions[…] aten.add [1,16,64] [16,64] → [1,16,64]
           encoder TransformerEncoder [1,16,64] → [1,16,64]
             layers.0 TransformerEncoderLayer [1,16,64] → [1,16,64]

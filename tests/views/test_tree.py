@@ -150,7 +150,7 @@ def test_a_failed_call():
         Net   models/net.py:8   90 parameters   cpu   eval, inference mode
 
                                                      params
-        ✗ Net.__call__        [1, 9] ✗                   90
+        ✗ Net.__call__        [1, 9]                     90
         ├─ forward pre-hooks  none
         ├─ forward  models/net.py:20
         │  ├─ linear  Linear  [1, 9] → [1, 9]            90  :21  ← input x

@@ -454,16 +454,18 @@ def test_two_traces_at_once_know_nothing_of_each_other(same: bool) -> None:
     first = Branch(meeting)
     models = [first, first if same else Branch(meeting)]
     ran: list[int] = []
-    handles = [
-        model.inner.register_forward_hook(lambda *args: ran.append(1)) for model in {id(m): m for m in models}.values()
-    ]
+
+    def spy(*args: object) -> None:
+        ran.append(1)
+
+    handles = [model.inner.register_forward_hook(spy) for model in {id(m): m for m in models}.values()]
     traces = at_once([lambda model=model: tracecall.trace(model, X) for model in models])  # type: ignore[misc]
     expected = drawing("""
         Branch [2,3] → [2,3]
           inner Pair [2,3] → [2,3] ← input x
             first Linear [2,3] → [2,3] ← input x
             second Linear [2,3] → [2,3] ← first
-            ⚓ test_two_traces_at_once_know_nothing_of_each_other.<lambda>
+            ⚓ test_two_traces_at_once_know_nothing_of_each_other.spy
           · inner(…) * 2 [2,3] → [2,3] ← inner
     """)
     assert [drawn(trace) for trace in traces] == [expected, expected]

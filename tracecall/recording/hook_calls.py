@@ -58,6 +58,7 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         thread.busy = False
     try:
         recorder.close_hook(thread, frame)
+        recorder.watch_new()  # a hook may register others
         if _is_last(watcher, module):
             recorder.close_call(thread, opened)
     except Exception as error:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
 
 from tracecall.calls import Call, Value
 from tracecall.recording.modules import ForwardNames
@@ -70,7 +71,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     wrapped, call_impl, slow = CALL_CODES
     plain = PLAIN_TENSORS
     note_place, note_source = recorder.places.append, recorder.pending.append
-    global_hooks = torch_module._global_forward_hooks
+    global_hooks, handles = torch_module._global_forward_hooks, RemovableHandle
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
         if not recorder.active:
@@ -120,11 +121,11 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         if known.opaque is not None:
             call.opaque = known.opaque
         if above is None:
+            recorder.look_for_bypass(caller, None)
             above = recorder.adopt(thread, call)
         elif caller is not None and caller.f_back is not None and caller.f_back.f_back is not above.frame:
             # not from the forward that `__call__` runs: perhaps from one that was called directly
             recorder.look_for_bypass(caller, above)
-        (recorder.calls if above is None else above.call.children).append(call)
         sources.number += 1
         opened = OpenCall(call, module, frame, sources.number, known.names)
         names, arguments, inputs = known.names.names, opened.arguments, call.inputs
@@ -153,10 +154,12 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 recorder.bind(inputs, (), kwargs, known.names, above, arguments)
         if caller is not None:
             note_place((call, caller.f_code, caller.f_lasti))
+        # last, when nothing can fail any more: the model may have used up the stack
+        (recorder.calls if above is None else above.call.children).append(call)
         stack.append(opened)
         thread.busy = False
-        if module._forward_hooks or module._forward_pre_hooks:
-            recorder.watch_new(module)
+        if handles.next_id != recorder.hooks_seen:
+            recorder.watch_new()
 
     def after(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if not recorder.active:

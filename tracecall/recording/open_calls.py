@@ -31,7 +31,9 @@ class OpenCall:
         "written",
     )
 
-    def __init__(self, call: Call, module: nn.Module, frame: FrameType, number: int, names: ForwardNames) -> None:
+    def __init__(
+        self, call: Call, module: nn.Module, frame: FrameType | None, number: int, names: ForwardNames
+    ) -> None:
         self.call, self.module, self.frame, self.number, self.names = call, module, frame, number, names
         self.arguments: dict[int, str] = {}  # of tensors, by id: alive as long as the frame
         self.failures: list[Call] | None = None  # calls inside that raised

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.autograd import Function
+from torch.utils.hooks import RemovableHandle
 
 from tracecall.calls import Call, Value
 from tracecall.recording import values
@@ -43,10 +44,7 @@ class OperationMode(QuietMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
         call = None
-        if not thread.stack:
-            if recorder.active and not thread.busy:
-                recorder.look_for_bypass(sys._getframe(1), None)
-        elif recorder.active and not thread.busy:
+        if recorder.active and not thread.busy:
             try:
                 thread.busy = True
                 call = _begin(recorder, thread, func, args, kwargs, sys._getframe(1))
@@ -58,6 +56,10 @@ class OperationMode(QuietMode):
                 thread.busy = False
         if call is None:
             return func(*args, **kwargs) if kwargs else func(*args)
+        if call is _UNCHANGED:
+            output = func(*args, **kwargs) if kwargs else func(*args)
+            recorder.sources.pass_on(values.tensors(args), values.tensors((output,)))
+            return output
         try:
             output = func(*args, **kwargs) if kwargs else func(*args)
         except BaseException as error:
@@ -93,14 +95,24 @@ class _Facts:
 
 
 _facts: dict[Any, _Facts] = {}
+_UNCHANGED = Call("operation", "", "", "")  # stands for an operation of torch's own that only passes tensors on
 
 
 def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any, frame: FrameType) -> Call | None:
     """The operation that this aten operation belongs to: the last one, or a new child of the open call."""
-    opened = thread.stack[-1]
-    if opened.call.opaque:
-        return None
-    home = opened.names.home
+    if RemovableHandle.next_id != recorder.hooks_seen:
+        recorder.watch_new()
+    if thread.stack:
+        opened = thread.stack[-1]
+        if opened.call.opaque:
+            return None
+        home, path = opened.names.home, opened.call.path
+    else:
+        found = recorder.forward_around(frame)
+        if found is None:
+            return None
+        opened = recorder.outside
+        home, path = recorder.known[id(found[0])].names.home, found[1]
     codes, homes = recorder.modules.forward_codes, _homes
     wanted = opened.frame
     chosen: FrameType | None = None
@@ -113,17 +125,17 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
     # expression, and inside torch.nn's own forward it is the forward's own line
     while current is not wanted:
         if current is None:  # the open call was left by an exception that no hook sees
-            found = recorder.innermost(thread, frame)
-            return None if found is None else _begin(recorder, thread, func, args, kwargs, frame)
+            recorder.innermost(thread, frame)
+            return _begin(recorder, thread, func, args, kwargs, frame)
         code = current.f_code
         back = current.f_back
-        if id(code) in codes and back is not None and back.f_back is not wanted:
+        if id(code) in codes and back is not None and (wanted is None or back.f_back is not wanted):
             outer = recorder.bypassed_module(current, opened)
             bypassed = bypassed or outer
         if code is _FUNCTION_APPLY:
             opaque, chosen = "autograd.Function", None
             if back is not None and back.f_globals.get("__name__") == "torch.utils.hooks":
-                return None  # torch's own: it marks where a full backward hook is to run
+                return _UNCHANGED  # torch's own: it marks where a full backward hook is to run
         elif chosen is None and home != "torch":
             there = homes.get(id(code))
             if there is None:
@@ -147,8 +159,7 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
         call = children[-1]
         first = False
     else:
-        path = opened.call.path if bypassed is None else bypassed
-        call = Call("operation", path, "", facts.kind, [], [])
+        call = Call("operation", path if bypassed is None else bypassed, "", facts.kind, [], [])
         call.operations = {}
         if home == "torch" and opened.call.kind == "module":
             call.internal = True

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Value
 from tracecall.recording import user_hooks, values
@@ -51,9 +52,13 @@ class Recorder:
         self.operation_order: list[tuple[Any, Call | None]] = []
         self.bypasses: dict[str, Place] = {}
         self.known = {id(module): Known(module, path) for path, module in self.modules.by_path.items()}
+        self.hooks_seen = 0  # torch's count of registered hooks
         self.output: Any = None  # what the run returned, until it was compared
         self.broken: Exception | None = None
         self.active = False
+        # what runs in a forward that was called directly, or in a generator's body after its call has ended
+        self.outside = OpenCall(Call("module", "", "", ""), model, None, 0, ForwardNames(None))
+        self.outside.call.children = self.calls
         self.local = threading.local()
         self._owner = threading.get_ident()
         self._owner_thread = Thread()
@@ -75,6 +80,7 @@ class Recorder:
         try:
             self._watched = user_hooks.watch(list(self.modules.by_path.values()), self._run_hook, is_own)
             self._hooks.attach(self._before, self._after)
+            self.hooks_seen = RemovableHandle.next_id
             if self.operations != "none":
                 self._mode = self._enter_mode(self._owner_thread)
             self._curtain.attach(self._compiled_call)
@@ -184,6 +190,18 @@ class Recorder:
             if id(frame.f_code) in self.modules.forward_codes:
                 self.bypassed_module(frame, opened)
             frame = frame.f_back
+
+    def forward_around(self, frame: FrameType | None) -> tuple[nn.Module, str] | None:
+        """The innermost module of the model whose forward runs in a frame around this one, with its path."""
+        while frame is not None:
+            code = frame.f_code
+            if id(code) in self.modules.forward_codes and code.co_varnames:
+                module = local_value(frame, code.co_varnames[0])
+                path = self.modules.paths.get(id(module))
+                if path is not None and isinstance(module, nn.Module):
+                    return module, path
+            frame = frame.f_back
+        return None
 
     def bypassed_module(self, frame: FrameType, opened: OpenCall | None) -> str | None:
         """The path of the module whose forward this frame runs without its `__call__`, noted as a bypass."""
@@ -337,12 +355,12 @@ class Recorder:
 
         return run_hook(self, watcher, module, rest)
 
-    def watch_new(self, module: nn.Module) -> None:
-        """Watch hooks that were registered since the recording began.
-
-        Torch has already listed the forward pre-hooks of the call that begins here: a new one is seen from the next.
-        """
-        self._watched.extend(user_hooks.watch([module], self._run_hook, is_own, scope="module"))
+    def watch_new(self) -> None:
+        """Watch hooks that were registered since torch's count of them was last looked at."""
+        if RemovableHandle.next_id != self.hooks_seen:
+            self.hooks_seen = RemovableHandle.next_id
+            modules = list(self.modules.by_path.values())
+            self._watched.extend(user_hooks.watch(modules, self._run_hook, is_own, scope="module"))
 
     def thread_of(self, module: nn.Module, frame: FrameType) -> Thread | None:
         """The thread whose innermost open call is the call of `module` that runs a hook in `frame`."""

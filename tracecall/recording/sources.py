@@ -51,6 +51,13 @@ class Sources:
         if storage is not None:
             self.written_by[storage._cdata] = (StorageWeakRef(storage), call, self.number)
 
+    def pass_on(self, before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
+        """These tensors are those under another identity: they came from where those came from."""
+        for old, new in zip(before, after, strict=False):
+            entry = self.made_by.get(id(old))
+            if entry is not None and entry[0]() is old:
+                self.made(new, entry[1])
+
     def find(self, tensor: torch.Tensor, enclosing: Enclosing | None) -> Source | None:
         """Where a tensor that is used inside `enclosing` came from."""
         key = id(tensor)

@@ -52,11 +52,20 @@ def watch(
     watched = []
     everywhere = list(_global_hooks()) if scope == "all" else []
     for table, key, hook, info in [*everywhere, *(found for module in modules for found in module_hooks(module))]:
-        if not own(hook) and not (isinstance(hook, WatchedHook) and hook.active and hook.run == run):
+        if not own(hook) and not _is_watched(hook, run):
             watcher = WatchedHook(table, key, hook, info, run)
             table[key] = watcher
             watched.append(watcher)
     return watched
+
+
+def _is_watched(hook: Any, run: Run) -> bool:
+    """Whether the same recording watches this hook already, perhaps under the watcher of another."""
+    while isinstance(hook, WatchedHook):
+        if hook.active and hook.run == run:
+            return True
+        hook = hook.hook
+    return False
 
 
 def module_hooks(module: nn.Module) -> Iterator[tuple[Table, int, Callable[..., Any], Hook]]:
