@@ -273,7 +273,9 @@ class World:
         if step.does == "weights" and isinstance(child, nn.Linear):
             truth.weights_used.add(truth.path(child))
             return F.linear(x, child.weight, child.bias)
-        if step.does == "thread" and threading.current_thread() is threading.main_thread():
+        in_main = threading.current_thread() is threading.main_thread()
+        # what a thread runs first must be of the model: nothing else tells a thread of the model's from any other
+        if step.does == "thread" and in_main and id(child) in self.paths:
             return self.in_a_thread(child, step, x, budget)
         return self.call(child, step, x, budget)
 

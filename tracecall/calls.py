@@ -195,11 +195,21 @@ class Trace(Struct):
 
     def find(self, path: str) -> list[Call]:
         """The calls of the module at `path` (or at one of its aliases), in call order."""
-        info = self.modules.get(path)
-        if info is None:
-            info = next((one for one in self.modules.values() if path in one.aliases), None)
-        wanted = path if info is None else info.path
+        wanted = self._first_path(path)
         return [call for _, call in self.walk() if call.kind == "module" and call.path == wanted]
+
+    def _first_path(self, path: str) -> str:
+        """The path under which a module is listed: a part of `path` may be an alias, more than once."""
+        aliases = {alias: info.path for info in self.modules.values() for alias in info.aliases}
+        while path not in self.modules:
+            prefix = path
+            while prefix and prefix not in aliases:
+                prefix = prefix.rpartition(".")[0]
+            if not prefix:
+                return path
+            path = aliases[prefix] + path[len(prefix) :]
+            path = path.removeprefix(".")
+        return path
 
     def failing(self) -> Call | None:
         """The innermost call that the exception which ended the run came from; None if none did."""

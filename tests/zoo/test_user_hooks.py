@@ -412,7 +412,7 @@ def test_a_hook_has_its_own_time() -> None:
     assert after.host_ns > 100_000 > before.host_ns > 0
     assert fc.host_ns >= after.host_ns
     assert fc.host_self_ns is not None
-    assert fc.host_self_ns < fc.host_ns - after.host_ns + 1
+    assert 0 < fc.host_self_ns < fc.host_ns
     assert after.samples == 5
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from tracecall.recording.global_hooks import GlobalHooks
-from tracecall.recording.modes import QuietMode, suited
+from tracecall.recording.modes import QuietMode, run_unchanged, suited
 from tracecall.recording.opaque import Curtain
 from tracecall.recording.user_hooks import WatchedHook, watch
 
@@ -117,7 +117,7 @@ class OperationClocks(QuietMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         begun = self._clock()
         try:
-            return func(*args, **(kwargs or {}))
+            return run_unchanged(func, args, kwargs)
         finally:
             self.events.append((func, self._clock() - begun))
 

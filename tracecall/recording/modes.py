@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -30,6 +31,36 @@ class QuietMode(TorchDispatchMode):
         return False
 
 
+_C = torch._C
+_composite: dict[Any, bool] = {}
+
+
+def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
+    """Run an operation inside a mode's `__torch_dispatch__` as it runs without the mode, to the last bit.
+
+    In inference mode a mode is handed composite operations whole (aten.linear). They would then run with torch's
+    ADInplaceOrView key excluded, and some choose other kernels by it: bmm for mm, with other rounding.
+    """
+    composite = _composite.get(func)
+    if composite is None:
+        composite = _composite[func] = _is_composite(func)
+    if composite and _C.is_inference_mode_enabled():
+        excluded = _C._dispatch_tls_local_exclude_set() - _IN_PLACE_OR_VIEW
+        with _C._ForceDispatchKeyGuard(_C._dispatch_tls_local_include_set(), excluded):
+            return func(*args, **kwargs) if kwargs else func(*args)
+    return func(*args, **kwargs) if kwargs else func(*args)
+
+
+def _is_composite(func: Any) -> bool:
+    if not isinstance(func, torch._ops.OpOverload):
+        return False
+    try:
+        return _C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    except RuntimeError:  # prim::layout and the like are no operations of the dispatcher's
+        return False
+
+
+_IN_PLACE_OR_VIEW = _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)
 _skipping: dict[str, type[Any]] = {}
 
 

@@ -52,4 +52,5 @@ class Thread:
     def __init__(self) -> None:
         self.stack: list[OpenCall] = []
         self.mode: Any = None  # the dispatch mode that was entered for a thread of the model's own
+        self.adopter: OpenCall | None = None  # the call in whose forward a thread of the model's own was started
         self.busy = False  # the tracer itself is at work: operations are its own

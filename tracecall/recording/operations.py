@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from tracecall.calls import Call, Value
 from tracecall.recording import values
 from tracecall.recording.failures import describe
-from tracecall.recording.modes import QuietMode
+from tracecall.recording.modes import QuietMode, run_unchanged
 from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.sources import storage_id
 from tracecall.recording.values import PLAIN_TENSORS, spec
@@ -55,13 +55,13 @@ class OperationMode(QuietMode):
             finally:
                 thread.busy = False
         if call is None:
-            return func(*args, **kwargs) if kwargs else func(*args)
+            return run_unchanged(func, args, kwargs)
         if call is _UNCHANGED:
-            output = func(*args, **kwargs) if kwargs else func(*args)
+            output = run_unchanged(func, args, kwargs)
             recorder.sources.pass_on(values.tensors(args), values.tensors((output,)))
             return output
         try:
-            output = func(*args, **kwargs) if kwargs else func(*args)
+            output = run_unchanged(func, args, kwargs)
         except BaseException as error:
             if thread.stack:
                 _raised(call, thread.stack[-1], error)

@@ -146,19 +146,24 @@ class Recorder:
         return thread
 
     def adopt(self, thread: Thread, call: Call) -> OpenCall | None:
-        """Where a call without an open call around it belongs: in a thread of the model's, under what started it."""
+        """Where a call without an open call around it belongs: in a thread of the model's, under what started it.
+
+        Only a module of the model begins a call in another thread: by nothing else can the thread be told from others.
+        """
         if thread is self._owner_thread:
             return None
         call.thread = threading.current_thread().name
         if self._mode is not None:
             thread.mode = self._enter_mode(thread)
         stack = self._owner_thread.stack
-        return stack[-1] if stack else None
+        thread.adopter = stack[-1] if stack else None
+        return thread.adopter
 
     def know(self, module: nn.Module, above: OpenCall | None) -> Known:
         """Facts about a module that is called for the first time; one that a forward built gets a path."""
         path = self.modules.paths.get(id(module))
         if path is None:
+            self._watched.extend(user_hooks.watch([module], self._run_hook, is_own, scope="module"))
             path = self.modules.add(module, above.call.path if above else "", lambda key: self.known.pop(key, None))
         known = self.known[id(module)] = Known(module, path)
         return known
@@ -311,12 +316,12 @@ class Recorder:
         if opened.failures and call.error is None:
             for child in opened.failures:
                 _caught(child)
-        if thread.stack:
-            if call.error is not None:
-                above = thread.stack[-1]
-                above.failures = [*(above.failures or []), call]
+        above = thread.stack[-1] if thread.stack else thread.adopter
+        if above is not None and call.error is not None:
+            above.failures = [*(above.failures or []), call]
+            if thread.stack:
                 above.raising = opened.raising
-        elif thread.mode is not None:
+        if thread.mode is not None and not thread.stack:
             thread.mode.__exit__(None, None, None)
             thread.mode = None
 

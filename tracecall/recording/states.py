@@ -114,6 +114,8 @@ def _unused(recorder: Recorder, trace: Trace) -> list[Finding]:
     }
     by_site: dict[object, tuple[Site | None, list[str]]] = {}
     for path in trace.modules:
+        if trace.modules[path].container and not any(other.startswith(path + ".") for other in trace.modules):
+            continue  # it holds nothing
         if path in unused and path.rpartition(".")[0] not in unused and path not in used_within:
             made = _made(recorder, path)
             by_site.setdefault((made, trace.modules[path].type) if made else path, (made, []))[1].append(path)
