@@ -224,9 +224,11 @@ class World:
         self.root = root
         self.for_hooks = root.for_hooks = nn.ReLU()
         self.plan = plan
-        for number, hook in enumerate(plan.hooks):
-            self._add_hook(number, hook, made[hook.module % len(made)])
         self.paths = {id(module): path for path, module in self.root.named_modules()}
+        # a pre-hook on a module that is no part of the model is seen from that module's second call on only
+        inside = [module for module in made if id(module) in self.paths]
+        for number, hook in enumerate(plan.hooks):
+            self._add_hook(number, hook, inside[hook.module % len(inside)])
         self.truth = Truth(self.paths)
 
     def _make(self, part: Part) -> nn.Module:
