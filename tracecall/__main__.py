@@ -1,6 +1,6 @@
 """`python -m tracecall` is the command `tracecall`."""
 
-from tracecall.cli import main
+from tracecall.cli import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

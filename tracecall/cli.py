@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from typer.exceptions import TyperException
 
 from tracecall.errors import TracecallError
 
@@ -38,15 +39,32 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to fail
     try:
         status = app(standalone_mode=False)
-    except TyperException as error:
-        status = _refuse(f"{error.format_message()}  (see: tracecall run --help)")
     except TracecallError as error:
         status = _refuse(str(error))
     except typer.Abort:
         status = 130
     except KeyboardInterrupt:
         status = 130
+    except Exception as error:
+        # what the option parser refuses: its classes moved between typer's releases, its message did not
+        if not hasattr(error, "format_message"):
+            raise
+        status = _refuse(f"{error.format_message()}  (see: tracecall run --help)")
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def entry() -> None:
+    """The command itself: `main`, and then an end without taking torch apart object by object (half a second)."""
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 0
+        if threading.active_count() > 1:  # the model's own threads are waited for, as Python does
+            raise
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _drop_output() -> None:

@@ -152,7 +152,7 @@ class _Empty(nn.Module):
 _overhead: Overhead | None = None
 
 
-def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 300, rounds: int = 7) -> Overhead:
+def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 100, rounds: int = 5) -> Overhead:
     """What clock hooks cost outside of their bodies on this machine, from calls of an empty module."""
     global _overhead
     if _overhead is not None:

@@ -140,6 +140,17 @@ def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None
         call.host_self_ns = round(statistics.median(calls[i].total - calls[i].inside for calls in same))
         call.samples, call.spread_ns = len(same), spread(totals)
     _add_operation_times(samples, order)
+    for call in recorded:
+        _fit_operations(call)
+
+
+def _fit_operations(call: Call) -> None:
+    """A dispatch mode slows operations: those of a call that take longer than its own time are scaled down to it."""
+    inside = [one for one in call.children if one.kind == "operation" and one.host_ns is not None]
+    total = sum(one.host_ns or 0 for one in inside)
+    if call.host_self_ns is not None and total > max(call.host_self_ns, 0):
+        for one in inside:
+            one.host_ns = one.host_self_ns = (one.host_ns or 0) * max(call.host_self_ns, 0) // total
 
 
 def _timed_here(trace: Trace) -> list[Call]:
