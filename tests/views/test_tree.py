@@ -93,6 +93,29 @@ def test_the_cnn_at_80_columns():
         """)
 
 
+WITH_SOURCES = """
+    CNN   models/net.py:8   194,578 parameters   cpu   eval, inference mode
+    untraced 290.0 µs   traced 320.0 µs   medians of 100 runs
+
+                                                            µs             params
+    CNN.__call__            [1,3,28,28] → [1,10]         300.0            194,578
+    ├─ forward pre-hooks  none
+    ├─ forward  models/net.py:20
+    │  ├─ conv1  Conv2d     [1,3,28,28] → [1,16,28,28]    60.0  █▋            448  :25  ← input x
+    │  ├─ F.relu            [1,16,28,28]                  15.2  ▍                  :25  ← conv1
+    │  ├─ pool   MaxPool2d  [1,16,28,28] → [1,16,14,14]   30.0  ▊                  :25  ← F.relu #1
+    │  ├─ conv2  Conv2d     [1,16,14,14] → [1,32,14,14]   90.0  ██▍         4,640  :26  ← pool #1
+    │  ├─ F.relu            [1,32,14,14]                   7.5  ▎                  :26  ← conv2
+    │  ├─ pool   MaxPool2d  [1,32,14,14] → [1,32,7,7]     20.0  ▌                  :26  ← F.relu #2
+    │  ├─ x.view            [1,32,7,7] → [1,1568]          3.0  ▏                  :27  ← pool #2
+    │  ├─ fc1    Linear     [1,1568] → [1,120]            40.0  █▏        188,280  :28  ← x.view
+    │  ├─ F.relu            [1,120]                        2.8  ▏                  :28  ← fc1
+    │  └─ fc2    Linear     [1,120] → [1,10]              10.0  ▎           1,210  :29  ← F.relu #3
+    └─ forward hooks  none
+
+    prediction  float32[1, 10]  0.03125, -0.125, 0.5, 1, 2, -3, …
+    """
+
 ROOMY = """
     CNN   models/net.py:8   194,578 parameters   cpu   eval, inference mode
     untraced 290.0 µs   traced 320.0 µs   medians of 100 runs
@@ -102,25 +125,25 @@ ROOMY = """
     ├─ forward pre-hooks  none
     ├─ forward  models/net.py:20
     │  ├─ conv1  Conv2d     [1, 3, 28, 28] → [1, 16, 28, 28]    60.0  █▋            448  :25  ← input x
-    │  ├─ F.relu            [1, 16, 28, 28]                     15.2  ▍                  :25
-    │  ├─ pool   MaxPool2d  [1, 16, 28, 28] → [1, 16, 14, 14]   30.0  ▊                  :25
-    │  ├─ conv2  Conv2d     [1, 16, 14, 14] → [1, 32, 14, 14]   90.0  ██▍         4,640  :26
-    │  ├─ F.relu            [1, 32, 14, 14]                      7.5  ▎                  :26
-    │  ├─ pool   MaxPool2d  [1, 32, 14, 14] → [1, 32, 7, 7]     20.0  ▌                  :26
-    │  ├─ x.view            [1, 32, 7, 7] → [1, 1568]            3.0  ▏                  :27
-    │  ├─ fc1    Linear     [1, 1568] → [1, 120]                40.0  █▏        188,280  :28
-    │  ├─ F.relu            [1, 120]                             2.8  ▏                  :28
-    │  └─ fc2    Linear     [1, 120] → [1, 10]                  10.0  ▎           1,210  :29
+    │  ├─ F.relu            [1, 16, 28, 28]                     15.2  ▍                  :25  ← conv1
+    │  ├─ pool   MaxPool2d  [1, 16, 28, 28] → [1, 16, 14, 14]   30.0  ▊                  :25  ← F.relu #1
+    │  ├─ conv2  Conv2d     [1, 16, 14, 14] → [1, 32, 14, 14]   90.0  ██▍         4,640  :26  ← pool #1
+    │  ├─ F.relu            [1, 32, 14, 14]                      7.5  ▎                  :26  ← conv2
+    │  ├─ pool   MaxPool2d  [1, 32, 14, 14] → [1, 32, 7, 7]     20.0  ▌                  :26  ← F.relu #2
+    │  ├─ x.view            [1, 32, 7, 7] → [1, 1568]            3.0  ▏                  :27  ← pool #2
+    │  ├─ fc1    Linear     [1, 1568] → [1, 120]                40.0  █▏        188,280  :28  ← x.view
+    │  ├─ F.relu            [1, 120]                             2.8  ▏                  :28  ← fc1
+    │  └─ fc2    Linear     [1, 120] → [1, 10]                  10.0  ▎           1,210  :29  ← F.relu #3
     └─ forward hooks  none
 
     prediction  float32[1, 10]  0.03125, -0.125, 0.5, 1, 2, -3, …
     """
 
 
-@pytest.mark.parametrize("width", [100, 160])
-def test_the_cnn_at_100_and_160_columns(width):
-    """The chain `__call__` → pre-hooks → forward → hooks, every call in its place with its columns."""
-    assert text(cnn(), width=width) == drawing(ROOMY)
+@pytest.mark.parametrize(("width", "expected"), [(100, WITH_SOURCES), (160, ROOMY)], ids=["100", "160"])
+def test_the_cnn_at_100_and_160_columns(width, expected):
+    """The chain `__call__` → pre-hooks → forward → hooks, every call in its place with what fed it."""
+    assert text(cnn(), width=width) == drawing(expected)
 
 
 def test_nested_calls_and_hooks():
@@ -154,7 +177,7 @@ def test_a_failed_call():
         ├─ forward pre-hooks  none
         ├─ forward  models/net.py:20
         │  ├─ linear  Linear  [1, 9] → [1, 9]            90  :21  ← input x
-        │  └─ ✗ x.view        [1, 9] ✗ size [-1, 8]          :22
+        │  └─ ✗ x.view        [1, 9] ✗ size [-1, 8]          :22  ← linear
         └─ forward hooks  none
 
         ✗ models/net.py:22  x.view(-1, 8)

@@ -36,6 +36,7 @@ class Row:
     type: str = ""
     call: Call | None = None
     sources: list[str] = field(default_factory=list)
+    obvious: bool = False  # the only source is the line above
     note: Text | None = None
 
 
@@ -184,14 +185,14 @@ def _row(call: Call, guide: str, previous: Call | None) -> Row:
     style = BAD if call.error and not call.error.caught else (MODULE if call.kind == "module" else "")
     kind = labels.safe(call.type) if call.kind == "module" else ""
     found = labels.sources(call)
-    # a chain needs no arrows: what comes from the line above is not said again
+    # where room is short, a chain needs no arrows: what comes from the line above is not said again
     obvious = previous is not None and [one.partition(" #")[0] for one in found] == [labels.safe(previous.name)]
     name = mark + labels.safe(call.name)
     if call.opaque:
         name += f"  opaque: {call.opaque}"
     if call.thread:
         name += f"  in thread {labels.safe(call.thread)}"
-    return Row(guide, name, style, kind, call, [] if obvious else found)
+    return Row(guide, name, style, kind, call, found, obvious)
 
 
 def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
@@ -200,7 +201,12 @@ def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
     calls = [row for row in rows if row.call is not None]
     devices = any(spec.device != "cpu" for row in calls if row.call for spec in labels.tensors(row.call.output))
     totals = _totals(trace)
-    for roomy, brief in ((True, False), (False, False), (False, True)):
+    for roomy, brief, everything in (
+        (True, False, True),
+        (False, False, True),
+        (False, False, False),
+        (False, True, False),
+    ):
         columns = {
             "shapes": [_shape_text(row, roomy) for row in rows],
             "device": [_device_text(row) if devices else "" for row in rows],
@@ -208,7 +214,7 @@ def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
             "bar": ["x" * BAR if row.call is not None and total else "" for row in rows],
             "parameters": [_parameters(totals, row, brief) for row in rows],
             "line": [_line_text(trace, row) for row in rows],
-            "from": [_source_text(row) for row in rows],
+            "from": [_source_text(row, everything) for row in rows],
         }
         titles = {"time": labels.unit(total)[0], "parameters": "params"}
         widths = {name: max(map(cell_len, cells), default=0) for name, cells in columns.items()}
@@ -220,7 +226,7 @@ def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
         long = max((cell_len(row.guide + row.name) for row in calls if not row.type), default=0)
         label = max(label, min(long - (len(GAP) + widths["type"] if widths["type"] else 0), WIDEST_LABEL))
         # what may go without loss: where things came from, and most of the bar and the type
-        if _needed(label, {**widths, **({} if roomy else _spare(widths))}) <= width:
+        if _needed(label, {**widths, **({} if everything else _spare(widths))}) <= width:
             break
     label = _fit(widths, label, width)
     title = Text(" " * (label + len(GAP) + widths["type"] if widths["type"] else label), QUIET)
@@ -334,8 +340,10 @@ def _time_text(row: Row, total: int) -> str:
     return f"{row.call.host_ns / size:.{decimals}f}"
 
 
-def _source_text(row: Row) -> str:
+def _source_text(row: Row, everything: bool) -> str:
     """Where the inputs came from: "← conv1, input x"; more than two parameters are counted."""
+    if row.obvious and not everything:
+        return ""
     parameters = [one for one in row.sources if one.startswith(("parameter ", "buffer "))]
     if len(parameters) > 2:
         others = [one for one in row.sources if one not in parameters]
@@ -378,7 +386,7 @@ def _line_text(trace: Trace, row: Row) -> str:
 
 def _prediction(trace: Trace, width: int) -> Iterator[Text]:
     for one in trace.prediction[:4]:
-        line = Text("prediction", MODULE, overflow="fold")
+        line = Text.assemble(("prediction", MODULE), overflow="fold")
         line.append(f"  {labels.safe(one.where)}" if one.where else "", "")
         line.append("  " + labels.tensor(one.tensor) + "  ", "")
         values = [labels.number(value) for value in one.values]
