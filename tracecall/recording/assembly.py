@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from tracecall import recording
-from tracecall.calls import Call, CallError, Environment, Settings, Trace
+from tracecall.calls import Call, CallError, Environment, Settings, Site, Trace
 from tracecall.recording import values
 from tracecall.recording.recorder import Recorder
 from tracecall.recording.sites import Place, assignment_name, callee_text, expression_name, site
@@ -23,12 +23,7 @@ _OWN_FILES = (recording.__file__,)
 def trace_of(recorder: Recorder) -> Trace:
     """The recording as plain data; it holds no tensor, module, frame or exception."""
     modules = recorder.modules
-    assignments: dict[int, str] = {}  # operations that are assignments to an index
-    for owner, code, lasti in recorder.places:
-        if code.co_filename not in _OWN_FILES:
-            owner.site = site(Place(code, lasti))
-            if (name := assignment_name(Place(code, lasti))) is not None:
-                assignments[id(owner)] = name
+    assignments = _tell_sites(recorder)
     for value, plain in recorder.texts:
         value.value = values.short(plain)
     infos = modules.infos()
@@ -46,10 +41,32 @@ def trace_of(recorder: Recorder) -> Trace:
             for _, _, hook, info in module_hooks(module)
         ]
     _name(recorder, trace, assignments)
-    _label_sources(recorder, trace)
+    _label_sources(trace)
     trace.error = _error(trace)
     find_states(recorder, trace)
     return trace
+
+
+def _tell_sites(recorder: Recorder) -> dict[int, str]:
+    """Make Sites of places; returns the names of assignments to an index, by the operation's id."""
+    # by the place's id: there is one of each, and hashing code objects is slow
+    sites: dict[int, Site | None] = {}
+    names: dict[int, str | None] = {}
+    for place in recorder.places.values():
+        sites[id(place)] = None if place.code.co_filename in _OWN_FILES else site(place)
+        names[id(place)] = assignment_name(place)
+    assignments: dict[int, str] = {}
+    waiting = list(recorder.calls)
+    while waiting:
+        call = waiting.pop()
+        waiting.extend(call.children)
+        for owner in (call, call.error):
+            where: object = None if owner is None else owner.site
+            if owner is not None and isinstance(where, Place):
+                if name := names.get(id(where)):
+                    assignments[id(call)] = name
+                owner.site = sites[id(where)] if id(where) in sites else site(where)
+    return assignments
 
 
 def _error(trace: Trace) -> CallError | None:
@@ -109,7 +126,7 @@ def _module_name(recorder: Recorder, call: Call, parent: Call | None, text: str 
     return relative[0] if relative else (callee_text(text) or call.path or call.type)
 
 
-def _label_sources(recorder: Recorder, trace: Trace) -> None:
+def _label_sources(trace: Trace) -> None:
     """A source beside the call that it feeds is its name ("conv1", "pool #2" if that stands twice), else its path."""
     parents: dict[int, Call | None] = {}
     ordinal: dict[int, str] = {}
@@ -120,15 +137,13 @@ def _label_sources(recorder: Recorder, trace: Trace) -> None:
             seen[call.name] += 1
             parents[id(call)] = parent
             ordinal[id(call)] = call.name if totals[call.name] == 1 else f"{call.name} #{seen[call.name]}"
-    consumer: dict[int, Call] = {id(value): call for _, call in trace.walk() for value in call.inputs}
-    for value, source in recorder.pending:
-        if isinstance(source, str):
-            value.source = source
-            continue
-        user = consumer.get(id(value))
-        if user is not None and parents.get(id(user)) is parents.get(id(source)):
-            value.source = ordinal.get(id(source), source.name)
-        elif source.kind == "module":
-            value.source = source.path or source.name
-        else:
-            value.source = f"{source.path}: {source.name}" if source.path else source.name
+    for _, user in trace.walk():
+        for value in user.inputs:
+            source: Call | str | None = value.source  # until here, the call itself
+            if isinstance(source, Call):
+                if parents[id(user)] is parents.get(id(source)):
+                    value.source = ordinal[id(source)]
+                elif source.kind == "module":
+                    value.source = source.path or source.name
+                else:
+                    value.source = f"{source.path}: {source.name}" if source.path else source.name

@@ -15,7 +15,6 @@ from tracecall.recording.sites import Place, local_names, parsed, site
 
 if TYPE_CHECKING:
     from tracecall.recording.open_calls import OpenCall
-    from tracecall.recording.recorder import Recorder
 
 LONGEST_MESSAGE = 2000
 
@@ -29,7 +28,7 @@ def describe(error: BaseException, raised_here: bool) -> CallError:
     return CallError(type(error).__name__, message[:LONGEST_MESSAGE], raised_here)
 
 
-def failing_expression(recorder: Recorder, opened: OpenCall, error: BaseException) -> None:
+def failing_expression(opened: OpenCall, error: BaseException) -> None:
     """Find where an open module call raised, and add the operation that failed if the dispatch mode never saw it.
 
     Arguments that torch refuses before it dispatches (a wrong type, say) leave no operation, only a traceback.
@@ -39,7 +38,7 @@ def failing_expression(recorder: Recorder, opened: OpenCall, error: BaseExceptio
         return
     frame, lasti = found
     place = Place(frame.f_code, lasti)
-    recorder.places.append((opened.call.error, *place))
+    opened.call.error.site = place  # type: ignore[assignment]  # a Site is made of it at the end of the run
     text = site(place).text
     tree = None if text is None else parsed(text)
     if tree is None:
@@ -48,8 +47,7 @@ def failing_expression(recorder: Recorder, opened: OpenCall, error: BaseExceptio
     opened.call.error.raised_here = False
     call.error = describe(error, raised_here=True)
     call.inputs = _named_tensors(tree, frame)
-    recorder.places.append((call, *place))
-    recorder.places.append((call.error, *place))
+    call.site = call.error.site = place  # type: ignore[assignment]  # as above
     opened.call.children.append(call)
 
 

@@ -22,7 +22,7 @@ from tracecall.calls import Call, Value
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
 from tracecall.recording.open_calls import OpenCall, Thread
-from tracecall.recording.sites import local_value
+from tracecall.recording.sites import Place, local_value
 from tracecall.recording.values import PLAIN_TENSORS, spec
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _names(forward: Callable[..., Any] | None) -> ForwardNames:
 class Known:
     """What does not change from one call of a module to the next."""
 
-    __slots__ = ("full", "names", "opaque", "path", "type")
+    __slots__ = ("full", "names", "opaque", "parameters", "path", "type")
 
     def __init__(self, module: nn.Module, path: str) -> None:
         self.path = path
@@ -57,6 +57,7 @@ class Known:
             if "forward" in module.__dict__
             else _names(getattr(type(module), "forward", None))
         )
+        self.parameters = self.names.names
         self.full = self.names.full  # this many positional arguments leave no room for a keyword argument
         self.opaque = opaque(module)
 
@@ -70,7 +71,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     known_modules = recorder.known
     wrapped, call_impl, slow = CALL_CODES
     plain = PLAIN_TENSORS
-    note_place, note_source = recorder.places.append, recorder.pending.append
+    places = recorder.places
     global_hooks, handles = torch_module._global_forward_hooks, RemovableHandle
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -116,7 +117,6 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             if above is None and id(module) not in recorder.modules.paths:
                 return  # not under the root
             known = recorder.know(module, above)
-        thread.busy = True
         call = Call("module", known.path, "", known.type, [], [])
         if known.opaque is not None:
             call.opaque = known.opaque
@@ -128,36 +128,43 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             recorder.look_for_bypass(caller, above)
         sources.number += 1
         opened = OpenCall(call, module, frame, sources.number, known.names)
-        names, arguments, inputs = known.names.names, opened.arguments, call.inputs
+        names, arguments = known.parameters, opened.arguments
         if len(args) <= len(names):
             for name, arg in zip(names, args):  # noqa: B905  # a forward may be given fewer than it has
                 if type(arg) in plain:
                     value = Value(name, spec(arg))
-                    inputs.append(value)
+                    call.inputs.append(value)
                     key = id(arg)
                     entry = made.get(key)
                     if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
-                        note_source((value, entry[1]))
+                        value.source = entry[1]  # type: ignore[assignment]  # a label is made of it at the end
                     else:
-                        source = find(arg, above)
-                        if source is not None:
-                            note_source((value, source))
+                        value.source = find(arg, above)  # type: ignore[assignment]  # likewise
                     if key not in arguments:
                         arguments[key] = name
                 else:
-                    recorder.value(inputs, name, arg, above, arguments)
+                    thread.busy = True
+                    recorder.value(call.inputs, name, arg, above, arguments)
+                    thread.busy = False
         else:
-            recorder.bind(inputs, args, None, known.names, above, arguments)
+            thread.busy = True
+            recorder.bind(call.inputs, args, None, known.names, above, arguments)
+            thread.busy = False
         if known.full != len(args):
             kwargs: Any = local_value(inner, "kwargs")
             if kwargs:
-                recorder.bind(inputs, (), kwargs, known.names, above, arguments)
+                thread.busy = True
+                recorder.bind(call.inputs, (), kwargs, known.names, above, arguments)
+                thread.busy = False
         if caller is not None:
-            note_place((call, caller.f_code, caller.f_lasti))
+            spot = (id(caller.f_code), caller.f_lasti)
+            place = places.get(spot)
+            if place is None:
+                place = places[spot] = Place(caller.f_code, caller.f_lasti)
+            call.site = place  # type: ignore[assignment]  # a Site is made of it at the end
         # last, when nothing can fail any more: the model may have used up the stack
         (recorder.calls if above is None else above.call.children).append(call)
         stack.append(opened)
-        thread.busy = False
         if handles.next_id != recorder.hooks_seen:
             recorder.watch_new()
 
@@ -187,12 +194,16 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 output = rest[1]
                 if type(output) in plain and not functions_watched():
                     call = opened.call
-                    call.output.append(Value("", spec(output)))
+                    call.output = [Value("", spec(output))]
                     sources.number = number = sources.number + 1
                     made[id(output)] = (reference(output), call, number)
                 else:
                     recorder.returned(thread, opened, output)
-            if not (module._forward_hooks or len(global_hooks) > 1):  # else the user's hooks follow
+            if module._forward_hooks or len(global_hooks) > 1:
+                return  # the user's hooks follow
+            if opened.failures is None and opened.returned and len(thread.stack) > 1:
+                del thread.stack[-1]
+            else:
                 recorder.close(thread)
         except RecursionError:
             thread.busy = False  # no room to record the end of this call: it is closed when the stack has room again

@@ -12,38 +12,29 @@ from tracecall.recording.modules import ForwardNames
 
 
 class OpenCall:
-    """A call that has begun in one thread; the frame is that of `_call_impl`, or of a hook's watcher."""
+    """A call that has begun in one thread; the frame is that of `_call_impl`, or of a hook's watcher.
 
-    __slots__ = (
-        "arguments",
-        "call",
-        "failures",
-        "first",
-        "frame",
-        "group",
-        "module",
-        "names",
-        "number",
-        "own_forward",
-        "raising",
-        "returned",
-        "viewing",
-        "written",
-    )
+    One is made for every call: what few of them need is an attribute of the class until it is set.
+    """
+
+    failures: list[Call] | None = None  # calls inside that raised
+    raising: BaseException | None = None  # what the last of them raised, while it may still pass through
+    returned = False  # forward did; the module's own hooks may still run
+    group: tuple[Any, ...] | None = None  # the expression whose operations belong together
+    first: Any = None  # the aten operation that began it
+    viewing = False  # and whether only views have run since
+    written: set[int] | None = None  # storages written in place, where somebody wants to know
+    own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found
 
     def __init__(
         self, call: Call, module: nn.Module, frame: FrameType | None, number: int, names: ForwardNames
     ) -> None:
-        self.call, self.module, self.frame, self.number, self.names = call, module, frame, number, names
+        self.call = call
+        self.module = module
+        self.frame = frame
+        self.number = number
+        self.names = names
         self.arguments: dict[int, str] = {}  # of tensors, by id: alive as long as the frame
-        self.failures: list[Call] | None = None  # calls inside that raised
-        self.raising: BaseException | None = None  # what the last of them raised, while it may still pass through
-        self.returned = False  # forward did; the module's own hooks may still run
-        self.group: tuple[Any, ...] | None = None  # the expression whose operations belong together
-        self.first: Any = None  # the aten operation that began it
-        self.viewing = False  # and whether only views have run since
-        self.written: set[int] | None = None  # storages written in place, where somebody wants to know
-        self.own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found
 
 
 class Thread:

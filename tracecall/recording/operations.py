@@ -21,6 +21,7 @@ from tracecall.recording import values
 from tracecall.recording.failures import describe
 from tracecall.recording.modes import QuietMode, run_unchanged
 from tracecall.recording.open_calls import OpenCall, Thread
+from tracecall.recording.sites import Place
 from tracecall.recording.sources import storage_id
 from tracecall.recording.values import PLAIN_TENSORS, spec
 
@@ -167,7 +168,11 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
             call.opaque = opaque
         children.append(call)
         opened.group, opened.first = key, (func, below.f_lasti if below else -1)
-        recorder.places.append((call, last.f_code, last.f_lasti))
+        spot = key[:2]
+        place = recorder.places.get(spot)
+        if place is None:
+            place = recorder.places[spot] = Place(last.f_code, last.f_lasti)
+        call.site = place  # type: ignore[assignment]  # a Site is made of it at the end of the run
         first = True
     opened.viewing = facts.view
     operations = call.operations
@@ -222,10 +227,8 @@ def _tensor_input(recorder: Recorder, opened: OpenCall, call: Call, where: str, 
     source = recorder.sources.find(tensor, opened)
     if source is call:
         return  # made by an earlier part of the same expression
-    value = Value(where, spec(tensor))
-    call.inputs.append(value)
-    if source is not None:
-        recorder.pending.append((value, source))
+    # a label is made of the source at the end of the run
+    call.inputs.append(Value(where, spec(tensor), source))  # type: ignore[arg-type]
     owners = recorder.modules.owners.get(id(tensor))
     if owners is not None and isinstance(tensor, nn.Parameter) and all(path != call.path for path, _ in owners):
         for path, name in owners:  # parameters of modules whose forward is not the one that runs

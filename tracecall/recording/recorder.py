@@ -11,7 +11,7 @@ import contextlib
 import sys
 import threading
 from inspect import CO_GENERATOR
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,7 @@ from tracecall.recording.opaque import Curtain
 from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.recursion import raise_recursion_limit, restore_recursion_limit
 from tracecall.recording.sites import Place, local_value
-from tracecall.recording.sources import Source, Sources
+from tracecall.recording.sources import Sources
 
 Operations = Literal["none", "forward", "all"]
 
@@ -45,9 +45,8 @@ class Recorder:
         self.training = model.training
         self.calls: list[Call] = []
         self.sources = Sources(self.modules.tensor_labels)
-        # what is told at the end of the run: sites, sources, texts of plain arguments
-        self.places: list[tuple[Call | CallError, CodeType, int]] = []
-        self.pending: list[tuple[Value, Source]] = []
+        # while the model runs, a Call's site is a Place and a Value's source the Call that made it: told at the end
+        self.places: dict[tuple[int, int], Place] = {}  # by the code's id and the instruction; one for each
         self.texts: list[tuple[Value, object]] = []
         self.operation_order: list[tuple[Any, Call | None]] = []
         self.bypasses: dict[str, Place] = {}
@@ -254,10 +253,8 @@ class Recorder:
         """One argument as Values, each tensor with what it came from and noted as an input under its name."""
         for name, leaf in values.parts(where, arg):
             if isinstance(leaf, torch.Tensor):
-                value = Value(name, values.spec(leaf))
                 source = self.sources.find(leaf, above)
-                if source is not None:
-                    self.pending.append((value, source))
+                value = Value(name, values.spec(leaf), source)  # type: ignore[arg-type]  # a label at the end
                 arguments.setdefault(id(leaf), name)
             else:
                 value = Value(name, values.short(leaf))
@@ -297,7 +294,7 @@ class Recorder:
         if not passed:
             # where the model has used up the stack, there is no room left to look around
             with contextlib.suppress(RecursionError):
-                failing_expression(self, opened, error)
+                failing_expression(opened, error)
         if opened.failures:
             for child in opened.failures[: -1 if passed else None]:
                 _caught(child)
