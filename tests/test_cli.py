@@ -154,6 +154,64 @@ def test_the_process_is_left_as_it_was(tracecall):
     assert gc.isenabled()
 
 
+# how often it is run, and the flat list
+
+
+def test_repeat_is_how_many_runs_are_timed(tracecall):
+    """The header says so; without timing runs there is no line of times."""
+    assert "   medians of 2 runs\n" in tracecall("run", "cnn", "--repeat", "2", "--warmup", "0").out
+    untimed = tracecall("run", "cnn", "--repeat", "0")
+    assert (untimed.status, untimed.err) == (0, "")
+    assert "untraced" not in untimed.out
+    assert decoded(tracecall("run", "cnn", "--repeat", "0", "--json").out).timing is None
+
+
+def test_warmup_is_how_often_it_runs_before(tracecall, monkeypatch):
+    """Given to measure as it is; its own default if not given."""
+    from tracecall import recording
+
+    told: list[object] = []
+    measure = recording.measure
+    monkeypatch.setattr(
+        recording, "measure", lambda *args, **more: told.append(more["warmup"]) or measure(*args, **more)
+    )
+    tracecall("run", "linear", "--repeat", "1", "--warmup", "7")
+    tracecall("run", "linear", "--repeat", "1")
+    assert told == [7, 2]
+
+
+@pytest.mark.parametrize("sort", ["time", "self", "flops", "memory", "params"])
+def test_sort_lists_the_costliest_modules(tracecall, sort):
+    """The header, then a table instead of the tree."""
+    done = tracecall("run", "cnn", "--sort", sort)
+    assert (done.status, done.err) == (0, "")
+    header, table = done.out.split("\n\n")[:2]
+    assert header.startswith("CNN   models/cnn.py:12   194,578 parameters   cpu   eval, inference mode\nuntraced ")
+    assert table.count("▾") == 1
+    assert {line.split()[0] for line in table.splitlines()[1:]} == {"CNN", "conv1", "conv2", "pool", "fc1", "fc2"}
+    assert "__call__" not in done.out
+
+
+def test_sort_of_a_failed_forward_shows_where_it_failed(tracecall):
+    """Exit status 1 and the tree: nothing was measured."""
+    done = tracecall("run", "cnn", "--input", "1,3,32,32", "--sort", "time")
+    assert done.status == 1
+    assert "✗ models/cnn.py:27" in done.out
+
+
+def test_json_has_flops_and_bytes(tracecall):
+    """Of every module call."""
+    trace = decoded(tracecall("run", "cnn", "--json").out)
+    assert {call.path: (call.flops, call.output_bytes) for _, call in trace.walk() if call.kind == "module"} == {
+        "": (2_862_432, 40),
+        "conv1": (677_376, 50_176),
+        "conv2": (1_806_336, 25_088),
+        "pool": (0, 6272),
+        "fc1": (376_320, 480),
+        "fc2": (2400, 40),
+    }
+
+
 # the Trace as JSON
 
 
@@ -256,6 +314,22 @@ LINES = [
         ["run", "cnn", "--input", "0,3,28,28"],
         "--input '0,3,28,28' has the size 0: sizes are whole numbers of at least 1, with commas between them; "
         "type for example --input 1,3,28,28",
+    ),
+    (
+        ["run", "cnn", "--warmup", "-1"],
+        "--warmup '-1' is no whole number of at least 0; for example: --warmup 5",
+    ),
+    (
+        ["run", "cnn", "--repeat", "1.5"],
+        "--repeat '1.5' is no whole number of at least 0; 0 skips timing: --repeat 0",
+    ),
+    (
+        ["run", "cnn", "--sort", "speed"],
+        "--sort 'speed' is unknown; possible: time, self, flops, memory, params; type --sort time",
+    ),
+    (
+        ["run", "cnn", "--sort", "flops", "--repeat", "0"],
+        "--sort flops needs timing runs and --repeat 0 makes none; type --repeat 1, or --sort memory",
     ),
     (
         ["run", "cnn", "--depth", "-1"],

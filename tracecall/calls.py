@@ -79,13 +79,15 @@ class Call(Struct, omit_defaults=True, gc=False):
     site: Site | None = None
     host_ns: int | None = None  # median of the timing runs, with the calls inside
     host_self_ns: int | None = None  # the same without the calls inside
-    device_ns: int | None = None
+    device_ns: int | None = None  # the device's own work, without waiting for launches; median of the device runs
     device_self_ns: int | None = None
+    device_spread_ns: int | None = None  # interquartile range of device_ns
     samples: int | None = None  # how many runs the medians come from
     spread_ns: int | None = None  # interquartile range of host_ns
     flops: int | None = None
     output_bytes: int | None = None
-    device_memory: int | None = None
+    device_memory: int | None = None  # bytes: the peak inside, above what was allocated as the call began
+    device_allocated: int | None = None  # bytes: allocated as the call ended, less what was as it began
     error: CallError | None = None
     children: list[Call] = field(default_factory=list)
     operations: dict[str, int] | None = None  # of an operation: the aten operations under its expression, counted
@@ -145,13 +147,19 @@ class Settings(Struct, omit_defaults=True):
 
 
 class Timing(Struct, omit_defaults=True):
-    """The whole forward in nanoseconds, medians over `runs` each: with nothing attached, with clocks in hooks."""
+    """The whole forward in nanoseconds, medians over `runs` each: with nothing attached, with clocks in hooks.
+
+    On an accelerator both last until the device has done its work; `device_ns` is that work alone.
+    """
 
     untraced_ns: int
     traced_ns: int
     untraced_spread_ns: int = 0
     traced_spread_ns: int = 0
     runs: int = 0
+    device_ns: int | None = None
+    device_spread_ns: int = 0
+    bound: Literal["launches", "device"] | None = None  # what limits it; None on the CPU
 
 
 class Finding(Struct, omit_defaults=True):

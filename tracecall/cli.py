@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import typer
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tracecall.loading import Target
 
 Operations = Literal["none", "forward", "all"]
+Sort = Literal["time", "self", "flops", "memory", "params"]
+TIMED: tuple[Sort, ...] = ("time", "self", "flops")  # what needs timing runs
+Known = TypeVar("Known", bound=str)
 PROGRESS_AFTER = 1.0  # seconds: shorter work needs no progress line
 
 app = typer.Typer(
@@ -132,22 +135,44 @@ def run(
     ops: Annotated[
         str, typer.Option(metavar="WHICH", help="Operations to show: none, forward (the model's own) or all.")
     ] = "forward",
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BY", help="List the costliest modules instead of the tree: by time, self, flops, memory or params."
+        ),
+    ] = None,
+    warmup: Annotated[
+        str | None, typer.Option(metavar="N", help="Runs before those that are timed; 2 if not given.")
+    ] = None,
+    repeat: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Timed runs; 0 skips timing; as many as fit in half a second if not given."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the Trace as JSON, and nothing else.")] = False,
 ) -> None:
     """Run MODEL once with hooks attached and show every call; then time it."""
     levels = _whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
     number = _whole("--seed", seed, "for example: --seed 1")
-    shown = _operations(ops)
+    runs = (
+        _whole("--warmup", warmup, "for example: --warmup 5"),
+        _whole("--repeat", repeat, "0 skips timing: --repeat 0"),
+    )
+    shown = _one_of("--ops", ops, get_args(Operations), "all")
+    order = None if sort is None else _one_of("--sort", sort, get_args(Sort), "time")
+    if order in TIMED and runs[1] == 0:
+        raise TracecallError(
+            f"--sort {order} needs timing runs and --repeat 0 makes none; type --repeat 1, or --sort memory"
+        )
     from tracecall.loading import check
 
     check(model, inputs or [], device=device, dtype=dtype, seed=number)
     progress = _Progress()
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            trace = _run(model, inputs or [], device, dtype, number, train, shown, progress)
+            trace = _run(model, inputs or [], device, dtype, number, train, shown, runs, progress)
     finally:
         progress.clear()
-    _show(trace, levels, shown, as_json)
+    _show(trace, levels, shown, order, as_json)
     if trace.error is not None:
         raise typer.Exit(1)
 
@@ -158,11 +183,11 @@ def _whole(option: str, text: str | None, hint: str) -> int | None:
     raise TracecallError(f"{option} {text!r} is no whole number of at least 0; {hint}")
 
 
-def _operations(text: str) -> Operations:
-    for known in get_args(Operations):
-        if text == known:
-            return known  # type: ignore[no-any-return]  # one of the Literal's own
-    raise TracecallError(f"--ops {text!r} is unknown; possible: {', '.join(get_args(Operations))}; type --ops all")
+def _one_of(option: str, text: str, known: tuple[Known, ...], example: str) -> Known:
+    for one in known:
+        if text == one:
+            return one
+    raise TracecallError(f"{option} {text!r} is unknown; possible: {', '.join(known)}; type {option} {example}")
 
 
 def _run(
@@ -173,6 +198,7 @@ def _run(
     seed: int | None,
     train: bool,
     ops: Operations,
+    runs: tuple[int | None, int | None],
     progress: _Progress,
 ) -> Trace:
     """Load and measure, and tell in the Trace how it was made."""
@@ -182,8 +208,9 @@ def _run(
         warnings.simplefilter("default")
         progress("loading torch")
         from tracecall.loading import load
-        from tracecall.recording import measure
+        from tracecall.recording import measure, timing
 
+        warmup, repeat = runs
         progress(f"loading {model}")
         target = load(model, inputs, device=device, dtype=dtype, seed=seed, train=train)
         progress(f"running {target.name}")
@@ -193,6 +220,8 @@ def _run(
             target.kwargs,
             operations=ops,
             inference=not train,
+            warmup=timing.WARMUP if warmup is None else warmup,
+            repeat=repeat,
             progress=progress.counted,
         )
     _describe(trace, target, dtype, seed, warned)
@@ -208,7 +237,7 @@ def _describe(trace: Trace, target: Target, dtype: str | None, seed: int | None,
     trace.settings.notes.extend(" ".join(text.split())[:300] for text in texts)
 
 
-def _show(trace: Trace, depth: int | None, ops: str, as_json: bool) -> None:
+def _show(trace: Trace, depth: int | None, ops: str, sort: Sort | None, as_json: bool) -> None:
     if as_json:
         import msgspec
 
@@ -216,11 +245,16 @@ def _show(trace: Trace, depth: int | None, ops: str, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from tracecall.views.tree import tree
-
     # written at once and by us: rich exits with 1 where a pipe is closed
     console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty() or None, highlight=False)
-    console.print(tree(trace, width=console.width, depth=depth, operations=ops))
+    if sort is None or trace.error is not None:  # where a run ended, the tree shows
+        from tracecall.views.tree import tree
+
+        console.print(tree(trace, width=console.width, depth=depth, operations=ops))
+    else:
+        from tracecall.views.table import table
+
+        console.print(table(trace, sort=sort, width=console.width))
     _write(console.file.getvalue())  # type: ignore[attr-defined]  # the StringIO
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -80,7 +81,7 @@ def test_the_cnn_at_80_columns():
         │  ├─ conv1  Conv2d     [1,3,28,28] → [1,16,28,28]    60.0  ▊         448  :25
         │  ├─ F.relu            [1,16,28,28]                  15.2  ▎              :25
         │  ├─ pool   MaxPool2d  [1,16,28,28] → [1,16,14,14]   30.0  ▍              :25
-        │  ├─ conv2  Conv2d     [1,16,14,14] → [1,32,14,14]   90.0  █▎      4,640  :26
+        │  ├─ conv2  Conv2d     [1,16,14,14] → [1,32,14,14]   90.0  █▎◂     4,640  :26
         │  ├─ F.relu            [1,32,14,14]                   7.5  ▏              :26
         │  ├─ pool   MaxPool2d  [1,32,14,14] → [1,32,7,7]     20.0  ▎              :26
         │  ├─ x.view            [1,32,7,7] → [1,1568]          3.0  ▏              :27
@@ -104,7 +105,7 @@ WITH_SOURCES = """
     │  ├─ conv1  Conv2d     [1,3,28,28] → [1,16,28,28]    60.0  █▋            448  :25  ← input x
     │  ├─ F.relu            [1,16,28,28]                  15.2  ▍                  :25  ← conv1
     │  ├─ pool   MaxPool2d  [1,16,28,28] → [1,16,14,14]   30.0  ▊                  :25  ← F.relu #1
-    │  ├─ conv2  Conv2d     [1,16,14,14] → [1,32,14,14]   90.0  ██▍         4,640  :26  ← pool #1
+    │  ├─ conv2  Conv2d     [1,16,14,14] → [1,32,14,14]   90.0  ██▍◂        4,640  :26  ← pool #1
     │  ├─ F.relu            [1,32,14,14]                   7.5  ▎                  :26  ← conv2
     │  ├─ pool   MaxPool2d  [1,32,14,14] → [1,32,7,7]     20.0  ▌                  :26  ← F.relu #2
     │  ├─ x.view            [1,32,7,7] → [1,1568]          3.0  ▏                  :27  ← pool #2
@@ -127,7 +128,7 @@ ROOMY = """
     │  ├─ conv1  Conv2d     [1, 3, 28, 28] → [1, 16, 28, 28]    60.0  █▋            448  :25  ← input x
     │  ├─ F.relu            [1, 16, 28, 28]                     15.2  ▍                  :25  ← conv1
     │  ├─ pool   MaxPool2d  [1, 16, 28, 28] → [1, 16, 14, 14]   30.0  ▊                  :25  ← F.relu #1
-    │  ├─ conv2  Conv2d     [1, 16, 14, 14] → [1, 32, 14, 14]   90.0  ██▍         4,640  :26  ← pool #1
+    │  ├─ conv2  Conv2d     [1, 16, 14, 14] → [1, 32, 14, 14]   90.0  ██▍◂        4,640  :26  ← pool #1
     │  ├─ F.relu            [1, 32, 14, 14]                      7.5  ▎                  :26  ← conv2
     │  ├─ pool   MaxPool2d  [1, 32, 14, 14] → [1, 32, 7, 7]     20.0  ▌                  :26  ← F.relu #2
     │  ├─ x.view            [1, 32, 7, 7] → [1, 1568]            3.0  ▏                  :27  ← pool #2
@@ -156,7 +157,7 @@ def test_nested_calls_and_hooks():
         ├─ forward pre-hooks
         │  └─ check     forward pre-hook  changed nothing                                          :50
         ├─ forward  models/net.py:20
-        │  ├─ layer0    Block             [2, 8] → [2, 8]                  30.0  ██▍           72  :22
+        │  ├─ layer0    Block             [2, 8] → [2, 8]                  30.0  ██▍◂          72  :22
         │  │  ├─ halve  forward pre-hook  args[0] replaced, float32[2,8]                           :40
         │  │  └─ fc     Linear            [2, 8] → [2, 8]                  20.0  █▋            72  :15
         │  └─ layer1    Block             [2, 8] → [2, 8]                  30.0  ██▍           72  :23
@@ -403,6 +404,50 @@ def test_findings_stand_last():
         """)
 
 
+def shaky(us: float, spread_us: float) -> Trace:
+    """A root of 300 µs, whose first module takes `us` and whose runs differ by `spread_us`."""
+    shown = cnn()
+    shown.calls[0].children[0].host_ns = round(us * 1000)
+    shown.calls[0].children[0].spread_ns = round(spread_us * 1000)
+    return shown
+
+
+def test_a_time_that_is_not_to_be_relied_on_says_so():
+    """A mark before it, one line below the tree that says what it means; the columns stay where they are."""
+    shown = text(shaky(60, 30.5), width=100)
+    assert shown.splitlines()[7] == (
+        "│  ├─ conv1  Conv2d     [1,3,28,28] → [1,16,28,28]   ~60.0  █▋            448  :25  ← input x"
+    )
+    assert shown.split("\n\n")[2] == "~ the middle half of its runs spans more than half of its median"
+
+
+@pytest.mark.parametrize(("us", "spread_us"), [(60, 30), (60, 0), (2.9, 20)], ids=["half", "none", "under 1 %"])
+def test_a_time_that_is_steady_or_does_not_matter_is_not_marked(us, spread_us):
+    """Half of its median is not more than half; and a call under 1 % of the total matters to nobody."""
+    assert text(shaky(us, spread_us), width=100).count("~") == 0
+
+
+def marked(shown: Trace) -> list[str]:
+    return [line.strip("│├└─ ").split()[0] for line in text(shown, width=100).splitlines() if "◂" in line]
+
+
+def test_the_hot_path_is_the_costliest_module_at_each_level():
+    """From the root down, while it takes at least a quarter of the total; operations are not on it."""
+    inner = module("c", "C", (1,), (1,), module("d", "D", (1,), (1,), us=24.9, path="c.d"), us=25, path="b.c")
+    outer = module("b", "B", (1,), (1,), operation("x * 2", "aten.mul", (1,), (1,), us=40), inner, us=70)
+    root = module("Net", "Net", (1,), (1,), module("a", "A", (1,), (1,), us=29), outer, us=100, path="")
+    assert marked(trace(root)) == ["b", "c"]
+
+
+def test_without_times_there_is_no_hot_path():
+    """Nor where no module takes a quarter."""
+    assert marked(nested()) == ["layer0"]
+    assert marked(failed()) == []
+    shown = cnn()
+    shown.calls[0].host_ns = 1_000_000
+    assert marked(shown) == []
+
+
 # columns, widths, colours
 
 
@@ -596,3 +641,33 @@ def test_a_model_of_a_thousand_levels_is_printed():
     shown.calls[0].children = [call]
     assert len(text(shown, width=100, depth=5).splitlines()) < 20
     assert len(text(shown, width=100).splitlines()) > 1000
+
+
+def on_a_device(bound: Literal["launches", "device"], untraced: int, device: int) -> Trace:
+    """A model of two modules with host and device times."""
+    x = spec((8, 8), device="cuda:0")
+    fc, out = module("fc", "Linear", x, x, us=20, line=21), module("out", "Linear", x, x, us=15, line=22)
+    root = module("Net", "Net", x, x, fc, out, us=60, path="")
+    for call, ns in ((root, 31_400), (fc, 21_300), (out, 10_150)):
+        call.device_ns = ns
+    times = Timing(untraced_ns=untraced, traced_ns=untraced, runs=3, device_ns=device, bound=bound)
+    return trace(root, {"fc": 64, "out": 64}, timing=times)
+
+
+def test_device_time_has_a_column_beside_host_time():
+    """Where any call has one; the header says what limits the model."""
+    shown = text(on_a_device("launches", 82_000, 31_400), width=120).splitlines()
+    assert shown[1] == (
+        "untraced 82.0 µs   traced 82.0 µs   medians of 3 runs   "
+        "bound by launches: the device worked 31.4 µs of 82.0 µs"
+    )
+    assert "host µs  device µs" in shown[3]
+    (row,) = (line for line in shown if " fc " in line)
+    assert re.search(r"cuda:0 +20\.0 +21\.3 ", row)
+
+
+def test_a_verdict_that_does_not_fit_beside_the_times_has_a_line_of_its_own():
+    """And "the device" where that is what limits."""
+    shown = text(on_a_device("device", 3_100_000, 3_000_000), width=80).splitlines()
+    assert shown[2] == "  bound by the device: the device worked 3.000 ms of 3.100 ms"
+    assert all(len(line) <= 80 for line in shown)

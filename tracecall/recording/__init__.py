@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,9 +12,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from tracecall.calls import Finding, Prediction, Trace
 from tracecall.errors import TracecallError
-from tracecall.recording import differences, timing, values
+from tracecall.recording import differences, flops, timing, values
 from tracecall.recording.preserved import preserved, random_state
 from tracecall.recording.recorder import Operations, Recorder
+
+if TYPE_CHECKING:
+    from tracecall.recording.device_clocks import DeviceRuns
+    from tracecall.recording.devices import Device
 
 FIRST_VALUES = 6
 
@@ -96,8 +100,10 @@ def measure(
 ) -> Trace:
     """Record one run as `trace` does, then time others: host times are medians over runs that only read clocks.
 
+    One more run counts FLOPs, a multiply-add as two; a call that does what torch has no formula for is left without.
     `repeat` runs of each kind, None for as many as fit in half a second (3 to 100), 0 for none. With `inference` they
     run in torch.inference_mode. If forward raises, the exception is in the Trace's `error`, and nothing is timed.
+    On an accelerator, device times and memory come from runs of their own, and a whole run ends as the device is done.
     `progress` is told (runs done, runs wanted).
     """
     kwargs = kwargs or {}
@@ -123,17 +129,63 @@ def measure(
         if repeat == 0:
             return found
         with preserved(model):
+            prepare = random_state(model)
+            devices = _accelerators(model, args, kwargs)
+            device_runs = _device_runs(devices, run, prepare, modules)
+
+            def run_to_the_end() -> None:
+                run()
+                for device in devices:
+                    device.synchronize()
+
+            def measure_devices() -> None:
+                for one in device_runs:
+                    one.time()
+
             samples = timing.take_samples(
-                run,
-                prepare=random_state(model),
+                run_to_the_end if devices else run,
+                prepare=prepare,
                 modules=list(modules.values()),
                 operations=operations != "none",
                 warmup=warmup,
                 repeat=repeat,
                 progress=progress,
+                more=measure_devices if devices else None,
             )
+            for one in device_runs:
+                one.allocate()
+            prepare()
+            counted = flops.count_flops(run, list(modules.values()))
     timing.add_times(found, samples, recorder.operation_order, recorder.modules.paths)
+    if device_runs:
+        from tracecall.recording.device_times import add_device_times, homes
+
+        add_device_times(found, [one.samples for one in device_runs], recorder.modules.paths, homes(modules))
+    flops.add_flops(found, counted, recorder.modules.paths)
     return found
+
+
+def _accelerators(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Device]:
+    """The devices, other than the CPU, that hold parameters, buffers or inputs and that torch can measure."""
+    inputs = (leaf for _, leaf in values.leaves("", (args, kwargs)) if isinstance(leaf, torch.Tensor))
+    tensors = [*model.parameters(), *model.buffers(), *inputs]
+    found = dict.fromkeys(tensor.device for tensor in tensors if tensor.device.type not in ("cpu", "meta"))
+    here = torch.accelerator.current_accelerator(check_available=True) if found else None
+    if here is None:
+        return []
+    from tracecall.recording.devices import TorchDevice  # nothing of it on the CPU
+
+    return [TorchDevice(device) for device in found if device.type == here.type]
+
+
+def _device_runs(
+    devices: list[Device], run: Callable[[], None], prepare: Callable[[], None], modules: dict[str, nn.Module]
+) -> list[DeviceRuns]:
+    if not devices:
+        return []
+    from tracecall.recording.device_clocks import DeviceRuns
+
+    return [DeviceRuns(device, run, prepare, list(modules.values())) for device in devices]
 
 
 def last_trace() -> Trace | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Literal
 import torch
 
 from tracecall import recording
-from tracecall.calls import Call, CallError, Environment, Settings, Site, Trace
+from tracecall.calls import Call, CallError, Environment, Settings, Site, TensorSpec, Trace, Value
 from tracecall.recording import values
 from tracecall.recording.recorder import Recorder
 from tracecall.recording.sites import Place, assignment_name, callee_text, expression_name, site
@@ -42,6 +43,7 @@ def trace_of(recorder: Recorder) -> Trace:
         ]
     _name(recorder, trace, assignments)
     _label_sources(trace)
+    _weigh(trace)
     trace.error = _error(trace)
     find_states(recorder, trace)
     return trace
@@ -67,6 +69,30 @@ def _tell_sites(recorder: Recorder) -> dict[int, str]:
                     assignments[id(call)] = name
                 owner.site = sites[id(where)] if id(where) in sites else site(where)
     return assignments
+
+
+def _weigh(trace: Trace) -> None:
+    """The bytes of the tensors that module calls and operations gave back."""
+    sizes: dict[str, int | None] = {}
+    for _, call in trace.walk():
+        if call.kind != "hook" and call.error is None:
+            call.output_bytes = _bytes(call.output, sizes)
+
+
+def _bytes(output: list[Value], sizes: dict[str, int | None]) -> int | None:
+    """Elements × bytes of one; None where either is not known. `sizes` remembers the bytes of each dtype."""
+    total = 0
+    for one in output:
+        spec = one.value
+        if isinstance(spec, TensorSpec):
+            if spec.dtype not in sizes:
+                sizes[spec.dtype] = getattr(getattr(torch, spec.dtype, None), "itemsize", None)
+            size = sizes[spec.dtype]
+            dense = spec.layout in (None, "quantized")
+            if size is None or not dense or not all(isinstance(length, int) for length in spec.shape):
+                return None
+            total += size * math.prod(length for length in spec.shape if isinstance(length, int))
+    return total
 
 
 def _error(trace: Trace) -> CallError | None:

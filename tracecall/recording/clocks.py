@@ -45,37 +45,41 @@ class Timed:
 
 
 class Clocks:
-    """The clock hooks of timing runs; `events` holds (entered, module or hook or None at the end, left) in a row."""
+    """The clock hooks of timing runs; `events` holds (entered, module or hook or None at the end, left) in a row.
 
-    def __init__(self, clock: Clock = time.perf_counter_ns) -> None:
+    `leaving` is the clock that is read as a hook is left, if it is another one.
+    """
+
+    def __init__(self, clock: Clock = time.perf_counter_ns, leaving: Clock | None = None) -> None:
+        leaving = leaving or clock
         self.events: list[Any] = []
         extend, owner, ident = self.events.extend, threading.get_ident(), threading.get_ident
 
         def before(module: nn.Module, args: object) -> None:
             entered = clock()
             if ident() == owner:
-                extend((entered, module, clock()))
+                extend((entered, module, leaving()))
 
         def after(module: nn.Module, args: object, *rest: object) -> None:
             entered = clock()
             # torch gives (kwargs, output) where forward returned; then the module's own hooks follow, and the last of
             # them ends the call
             if ident() == owner and not (module._forward_hooks and len(rest) == 2):
-                extend((entered, None, clock()))
+                extend((entered, None, leaving()))
 
         def user_hook(watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> object:
             entered = clock()
             if ident() != owner:
                 return watcher.hook(module, *rest)
-            extend((entered, watcher, clock()))
+            extend((entered, watcher, leaving()))
             try:
                 return watcher.hook(module, *rest)
             finally:
                 entered = clock()
-                extend((entered, None, clock()))
+                extend((entered, None, leaving()))
                 if watcher.table is module._forward_hooks and next(reversed(module._forward_hooks), 0) == watcher.key:
                     entered = clock()
-                    extend((entered, None, clock()))
+                    extend((entered, None, leaving()))
 
         self._hooks = GlobalHooks()
         self._before, self._after, self._user_hook = before, after, user_hook

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -25,6 +25,14 @@ Progress = Callable[[int, int], None]
 BUDGET_NS = 500_000_000  # the runs that fit in half a second,
 FEWEST, MOST = 3, 100  # but no fewer and no more than these
 WARMUP = 2
+
+
+class Ran(Protocol):
+    """One call of a run, whatever was measured of it."""
+
+    @property
+    def module(self) -> object:
+        """The module, or the hook's WatchedHook."""
 
 
 @dataclass
@@ -50,10 +58,12 @@ def take_samples(
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
     overhead: Overhead | None = None,
+    more: Callable[[], None] | None = None,
 ) -> Samples:
     """Interleave control runs, timing runs and, with `operations`, runs that time every operation.
 
     `prepare` comes before each, untimed; `modules` are those whose own hooks are timed too.
+    `more` is one run more of another kind in each round, which prepares itself.
     `repeat` None takes as many rounds as fit in half a second, at least 3 and at most 100.
     """
     samples = Samples([], [], [], [])
@@ -69,6 +79,8 @@ def take_samples(
         done = 0
         while done < (MOST if repeat is None else repeat):
             _one_round(run, prepare, samples, modules, operations, clock, overhead)
+            if more is not None:
+                more()
             done += 1
             spent = clock() - begun
             if repeat is None and done >= FEWEST and spent + spent / done > BUDGET_NS:
@@ -127,8 +139,8 @@ def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None
         traced_spread_ns=spread(samples.traced),
         runs=len(samples.untraced),
     )
-    recorded = _timed_here(trace)
-    same = [calls for calls in samples.calls if _same_calls(calls, recorded, modules)]
+    recorded = timed_here(trace)
+    same = [calls for calls in samples.calls if same_calls(calls, recorded, modules)]
     if len(same) < len(samples.untraced):
         different = len(samples.untraced) - len(same)
         trace.findings.append(
@@ -153,7 +165,7 @@ def _fit_operations(call: Call) -> None:
             one.host_ns = one.host_self_ns = (one.host_ns or 0) * max(call.host_self_ns, 0) // total
 
 
-def _timed_here(trace: Trace) -> list[Call]:
+def timed_here(trace: Trace) -> list[Call]:
     """The module calls and hooks on modules that ran in the thread which called the model, in call order."""
     found: list[Call] = []
     waiting = list(reversed(trace.calls))
@@ -166,7 +178,8 @@ def _timed_here(trace: Trace) -> list[Call]:
     return found
 
 
-def _same_calls(calls: list[Timed], recorded: list[Call], modules: dict[int, str]) -> bool:
+def same_calls(calls: Sequence[Ran], recorded: list[Call], modules: dict[int, str]) -> bool:
+    """Whether another run made the calls of the recorded one; `modules` maps a module's id to its path."""
     return len(calls) == len(recorded) and all(
         isinstance(one.module, WatchedHook) == (call.kind == "hook")
         and (call.kind == "hook" or modules.get(id(one.module), call.path) == call.path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tracecall.calls import Call, Site, TensorSpec, Value
+from rich.cells import cell_len
+
+from tracecall.calls import Call, Site, TensorSpec, Trace, Value
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -69,6 +71,16 @@ def brief(number: int) -> str:
     return f"{value:.{max(0, 3 - len(str(int(value))))}f}{suffix}"
 
 
+def short(number: float, of: str = "") -> str:
+    """Two digits or three of a number, by thousands: "1.2 G", "31 M", "940"; `of` "B" makes it bytes, "3.1 MB"."""
+    for prefix in ("", "k", "M", "G", "T", "P"):
+        digits = f"{number:.1f}" if prefix and number < 9.95 else f"{number:.0f}"
+        if float(digits) < 1000:
+            break
+        number /= 1000
+    return f"{digits} {prefix}{of}".rstrip()
+
+
 def number(value: object) -> str:
     """One value of a prediction, in about six characters."""
     return f"{value:.4g}" if isinstance(value, float) else safe(str(value))
@@ -129,3 +141,24 @@ def sources(call: Call) -> list[str]:
         if isinstance(value.value, TensorSpec) and value.source:
             found[safe(value.source)] = None
     return list(found)
+
+
+def pad(cell: str, width: int) -> str:
+    """Exactly `width` cells; what is too long ends in "…"."""
+    if cell_len(cell) <= width:
+        return cell + " " * (width - cell_len(cell))
+    while cell and cell_len(cell) > width - 1:
+        cell = cell[:-1]
+    return cell + "…" + " " * (width - 1 - cell_len(cell))
+
+
+def parameters(trace: Trace) -> dict[str, int]:
+    """Parameters of each module with those below it, each counted at its first path."""
+    totals: dict[str, int] = {}
+    for path, info in trace.modules.items():
+        while info.parameters and not info.built_inside:
+            totals[path] = totals.get(path, 0) + info.parameters
+            if not path:
+                break
+            path = path.rpartition(".")[0]
+    return totals

@@ -15,15 +15,17 @@ from rich.text import Text
 
 from tracecall.calls import Call, Finding, Site, TensorSpec, Trace
 from tracecall.views import labels
+from tracecall.views.header import BAD, MODULE, NOTE, QUIET, TIME, header
 
-MODULE, QUIET, TIME, BAD, NOTE = "bold", "dim", "cyan", "bold red", "yellow"
-STYLES = {"device": NOTE, "time": TIME, "bar": TIME, "line": QUIET, "from": QUIET}
-RIGHT = ("time", "parameters", "line")
+STYLES = {"device": NOTE, "time": TIME, "device time": TIME, "bar": TIME, "line": QUIET, "from": QUIET}
+RIGHT = ("time", "device time", "parameters", "line")
 BAR = 8
 WIDEST_LABEL = 44
 SHORTEST_NAME = 12
 _LATER = {"weights-used": 1, "unused": 2}  # findings that are seldom news come last
 GAP = "  "
+HOT = "◂"
+UNSTEADY = "~ the middle half of its runs spans more than half of its median"
 
 
 @dataclass
@@ -38,12 +40,16 @@ class Row:
     sources: list[str] = field(default_factory=list)
     obvious: bool = False  # the only source is the line above
     note: Text | None = None
+    hot: bool = False  # on the hot path
 
 
 def tree(trace: Trace, *, width: int = 100, depth: int | None = None, operations: str = "forward") -> RenderableType:
     """Everything that `tracecall run` prints. `depth` counts module calls below the root, None for all of them."""
     rows = list(_rows(trace, depth, operations))
     parts: list[RenderableType] = [*header(trace, width), Text(), *_lines(trace, rows, width)]
+    total = _total(trace)
+    if any(row.call is not None and _unsteady(row.call, total) for row in rows):
+        parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
     if trace.prediction:
         parts += [Text(), *_prediction(trace, width)]
     if trace.error is not None:
@@ -60,39 +66,6 @@ def text(trace: Trace, *, width: int | None = None, depth: int | None = None, op
     console = Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False)
     console.print(tree(trace, width=width, depth=depth, operations=operations))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-def header(trace: Trace, width: int) -> list[Text]:
-    """What ran: model, where it was found, parameters, device, mode; then what timing it cost."""
-    model, settings = trace.model, trace.settings
-    modes = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}
-    frozen = f", {labels.count(model.trainable)} trainable" if model.trainable != model.parameters else ""
-    parts = [
-        (labels.safe(model.name), MODULE),
-        (labels.safe(model.origin or ""), QUIET),
-        (f"{labels.count(model.parameters)} parameter{'' if model.parameters == 1 else 's'}{frozen}", ""),
-        (_device(trace) + (f", {settings.dtype}" if settings.dtype else ""), ""),
-        (f"{'train' if model.training else 'eval'}, {modes[settings.grad_mode]}", ""),
-    ]
-    lines = [Text(overflow="fold")]
-    for part, style in parts:
-        if part and lines[-1].plain.strip() and lines[-1].cell_len + 3 + cell_len(part) > width:
-            lines.append(Text("  ", overflow="fold"))
-        if part:
-            lines[-1].append("   " if lines[-1].plain.strip() else "").append(part, style)
-    if trace.timing is not None:
-        times = trace.timing
-        runs = "one run" if times.runs == 1 else f"medians of {times.runs} runs"
-        of = max(times.untraced_ns, times.traced_ns)
-        untraced, traced = labels.duration(times.untraced_ns, of), labels.duration(times.traced_ns, of)
-        lines.append(Text(f"untraced {untraced}   traced {traced}   {runs}", QUIET))
-    lines.extend(Text(labels.safe(note), NOTE, overflow="fold") for note in settings.notes)
-    return lines
-
-
-def _device(trace: Trace) -> str:
-    names = [f"{device} ({name})" for device, name in trace.environment.devices.items() if device != "cpu"]
-    return labels.safe(", ".join(names)) or trace.settings.device
 
 
 def _rows(trace: Trace, depth: int | None, operations: str) -> Iterator[Row]:
@@ -197,10 +170,13 @@ def _row(call: Call, guide: str, previous: Call | None) -> Row:
 
 def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
     """Rows as lines with aligned columns; where room is short, the columns that say least are left out first."""
-    total = max((call.host_ns or 0 for call in trace.calls), default=0)
+    total = _total(trace)
+    hot = _hot_path(trace)
+    for row in rows:
+        row.hot = id(row.call) in hot
     calls = [row for row in rows if row.call is not None]
     devices = any(spec.device != "cpu" for row in calls if row.call for spec in labels.tensors(row.call.output))
-    totals = _totals(trace)
+    totals = labels.parameters(trace)
     for roomy, brief, everything in (
         (True, False, True),
         (False, False, True),
@@ -211,13 +187,17 @@ def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
             "shapes": [_shape_text(row, roomy) for row in rows],
             "device": [_device_text(row) if devices else "" for row in rows],
             "time": [_time_text(row, total) for row in rows],
+            "device time": [_device_time_text(row, total) for row in rows],
             "bar": ["x" * BAR if row.call is not None and total else "" for row in rows],
             "parameters": [_parameters(totals, row, brief) for row in rows],
             "line": [_line_text(trace, row) for row in rows],
             "from": [_source_text(row, everything) for row in rows],
         }
-        titles = {"time": labels.unit(total)[0], "parameters": "params"}
+        unit = labels.unit(total)[0]
+        titles = {"time": unit, "device time": f"device {unit}", "parameters": "params"}
         widths = {name: max(map(cell_len, cells), default=0) for name, cells in columns.items()}
+        if widths["device time"]:
+            titles["time"] = f"host {unit}"
         for name, size in widths.items():
             widths[name] = size and max(size, cell_len(titles.get(name, "")))
         widths["type"] = max((cell_len(row.type) for row in calls), default=0)
@@ -233,12 +213,37 @@ def _lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
     for name, size in widths.items():
         if size and name != "type":
             cell = titles.get(name, "")
-            title.append(GAP + (cell.rjust(size) if name in RIGHT else _pad(cell, size)), QUIET)
+            title.append(GAP + (cell.rjust(size) if name in RIGHT else labels.pad(cell, size)), QUIET)
     title.rstrip()
     return [
         *([title] if title.plain else []),
         *(_line(row, i, columns, widths, label, total) for i, row in enumerate(rows)),
     ]
+
+
+def _total(trace: Trace) -> int:
+    """The longest time of the trace, which bars and units refer to."""
+    return max((call.host_ns or 0 for call in trace.calls), default=0)
+
+
+def _hot_path(trace: Trace) -> set[int]:
+    """The ids of calls on the way to where time goes: the costliest at each level, if it takes at least a quarter."""
+    found: set[int] = set()
+    total = _total(trace)
+    for root in trace.calls if total else ():
+        inside = root.children
+        while modules := [call for call in inside if call.kind == "module" and call.host_ns is not None]:
+            costliest = max(modules, key=lambda call: call.host_ns or 0)
+            if (costliest.host_ns or 0) * 4 < total:
+                break
+            found.add(id(costliest))
+            inside = costliest.children
+    return found
+
+
+def _unsteady(call: Call, total: int) -> bool:
+    """Whether its times differ from run to run by so much; of a call under 1 % of the total nobody needs to know."""
+    return call.host_ns is not None and (call.spread_ns or 0) * 2 > call.host_ns and call.host_ns * 100 >= total
 
 
 def _spare(widths: dict[str, int]) -> dict[str, int]:
@@ -253,7 +258,8 @@ def _fit(widths: dict[str, int], label: int, width: int) -> int:
     """Shrink or drop columns until a line fits; returns the label's width."""
     for name, least in (("from", 24), ("type", 18), ("bar", 4), ("from", 14), ("type", 12), ("from", 0), ("bar", 3),
                         ("label", 30), ("type", 9), ("bar", 0), ("label", 26), ("shapes", 30), ("parameters", 0),
-                        ("label", 22), ("shapes", 24), ("type", 0), ("line", 0), ("label", 16)):  # fmt: skip
+                        ("label", 22), ("shapes", 24), ("type", 0), ("line", 0), ("device", 0),
+                        ("label", 16)):  # fmt: skip
         over = _needed(label, widths) - width
         if over <= 0:
             break
@@ -276,9 +282,9 @@ def _line(row: Row, i: int, columns: dict[str, list[str]], widths: dict[str, int
     room = label if typed or not widths["type"] else label + len(GAP) + widths["type"]
     guide = _cut_guide(row.guide, room - min(SHORTEST_NAME, cell_len(row.name)))
     line.append(guide, QUIET)
-    line.append(_pad(row.name, room - cell_len(guide)), row.style)
+    line.append(labels.pad(row.name, room - cell_len(guide)), row.style)
     if typed:
-        line.append(GAP + _pad(row.type, widths["type"]), QUIET)
+        line.append(GAP + labels.pad(row.type, widths["type"]), QUIET)
     caught = row.call is not None and row.call.error is not None and row.call.error.caught
     for name, size in widths.items():
         if not size or name == "type":
@@ -287,11 +293,13 @@ def _line(row: Row, i: int, columns: dict[str, list[str]], widths: dict[str, int
         if name == "bar":
             share = (row.call.host_ns or 0) / total if row.call is not None and total else 0
             cell = labels.bar(share, size) if row.guide else ""
+            if row.hot:
+                cell = cell[: size - 1] + HOT
         elif name in RIGHT:
             cell = " " * (size - cell_len(cell)) + cell
         elif name == "shapes" and cell_len(cell) > size:
             cell = "…" + cell[len(cell) - size + 1 :]  # the output stands at the end, and says more
-        line.append(GAP + _pad(cell, size), BAD if "✗" in cell and not caught else STYLES.get(name, ""))
+        line.append(GAP + labels.pad(cell, size), BAD if "✗" in cell and not caught else STYLES.get(name, ""))
     line.rstrip()
     return line
 
@@ -300,15 +308,6 @@ def _cut_guide(guide: str, room: int) -> str:
     """The lines that lead to a name: of a deep nesting only the last, so that a name of some length has room."""
     room = max(3, room)
     return guide if len(guide) <= room else "…" + guide[1 - room :]
-
-
-def _pad(cell: str, width: int) -> str:
-    """Exactly `width` cells; what is too long ends in "…"."""
-    if cell_len(cell) <= width:
-        return cell + " " * (width - cell_len(cell))
-    while cell and cell_len(cell) > width - 1:
-        cell = cell[:-1]
-    return cell + "…" + " " * (width - 1 - cell_len(cell))
 
 
 def _shape_text(row: Row, roomy: bool) -> str:
@@ -337,7 +336,15 @@ def _time_text(row: Row, total: int) -> str:
     if row.call is None or row.call.host_ns is None:
         return ""
     _, size, decimals = labels.unit(total)
-    return f"{row.call.host_ns / size:.{decimals}f}"
+    return f"{'~' if _unsteady(row.call, total) else ''}{row.call.host_ns / size:.{decimals}f}"
+
+
+def _device_time_text(row: Row, total: int) -> str:
+    """In the unit of the host time beside it."""
+    if row.call is None or row.call.device_ns is None:
+        return ""
+    _, size, decimals = labels.unit(total)
+    return f"{row.call.device_ns / size:.{decimals}f}"
 
 
 def _source_text(row: Row, everything: bool) -> str:
@@ -357,18 +364,6 @@ def _parameters(totals: dict[str, int], row: Row, brief: bool) -> str:
         return ""
     total = totals.get(row.call.path, 0)
     return (labels.brief(total) if brief else labels.count(total)) if total else ""
-
-
-def _totals(trace: Trace) -> dict[str, int]:
-    """Parameters of each module with those below it, each counted at its first path."""
-    totals: dict[str, int] = {}
-    for path, info in trace.modules.items():
-        while info.parameters and not info.built_inside:
-            totals[path] = totals.get(path, 0) + info.parameters
-            if not path:
-                break
-            path = path.rpartition(".")[0]
-    return totals
 
 
 def _line_text(trace: Trace, row: Row) -> str:

@@ -1,0 +1,59 @@
+"""What stands above every view in the terminal: the model, how it ran, what timing it cost; and the styles of all."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from tracecall.calls import Timing, Trace
+from tracecall.views import labels
+
+MODULE, QUIET, TIME, BAD, NOTE = "bold", "dim", "cyan", "bold red", "yellow"
+
+
+def header(trace: Trace, width: int) -> list[Text]:
+    """What ran: model, where it was found, parameters, device, mode; then what timing it cost."""
+    model, settings = trace.model, trace.settings
+    modes = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}
+    frozen = f", {labels.count(model.trainable)} trainable" if model.trainable != model.parameters else ""
+    parts = [
+        (labels.safe(model.name), MODULE),
+        (labels.safe(model.origin or ""), QUIET),
+        (f"{labels.count(model.parameters)} parameter{'' if model.parameters == 1 else 's'}{frozen}", ""),
+        (_device(trace) + (f", {settings.dtype}" if settings.dtype else ""), ""),
+        (f"{'train' if model.training else 'eval'}, {modes[settings.grad_mode]}", ""),
+    ]
+    lines = [Text(overflow="fold")]
+    for part, style in parts:
+        if part and lines[-1].plain.strip() and lines[-1].cell_len + 3 + cell_len(part) > width:
+            lines.append(Text("  ", overflow="fold"))
+        if part:
+            lines[-1].append("   " if lines[-1].plain.strip() else "").append(part, style)
+    if trace.timing is not None:
+        times = trace.timing
+        runs = "one run" if times.runs == 1 else f"medians of {times.runs} runs"
+        of = max(times.untraced_ns, times.traced_ns)
+        untraced, traced = labels.duration(times.untraced_ns, of), labels.duration(times.traced_ns, of)
+        lines.append(Text(f"untraced {untraced}   traced {traced}   {runs}", QUIET))
+        verdict = _verdict(times)
+        if verdict and lines[-1].cell_len + 3 + cell_len(verdict) > width:
+            lines.append(Text("  ", overflow="fold"))
+        if verdict:
+            lines[-1].append("   " if lines[-1].plain.strip() else "").append(verdict, NOTE)
+    lines.extend(Text(labels.safe(note), NOTE, overflow="fold") for note in settings.notes)
+    return lines
+
+
+def _verdict(times: Timing) -> str:
+    """What limits the model on its accelerator: "bound by launches: the device worked 0.8 ms of 3.1 ms"."""
+    if times.bound is None or times.device_ns is None:
+        return ""
+    of = max(times.untraced_ns, times.device_ns)
+    worked, wall = labels.duration(times.device_ns, of), labels.duration(times.untraced_ns, of)
+    name = {"launches": "launches", "device": "the device"}[times.bound]
+    return f"bound by {name}: the device worked {worked} of {wall}"
+
+
+def _device(trace: Trace) -> str:
+    names = [f"{device} ({name})" for device, name in trace.environment.devices.items() if device != "cpu"]
+    return labels.safe(", ".join(names)) or trace.settings.device
