@@ -67,9 +67,9 @@ def test_the_fused_path_of_a_transformer_counts_as_its_parts_do(inference):
 
 
 @pytest.mark.parametrize("inference", [True, False])
-def test_a_recurrent_module_is_counted_though_it_runs_as_one_operation(inference):
-    """Two steps, four gates: 12 outputs, each of 4 inputs and 3 states."""
-    assert flops(nn.LSTM(4, 3), torch.zeros(2, 1, 4), inference=inference) == {"": [2 * (2 * 12 * (4 + 3))]}
+def test_a_recurrent_module_that_runs_as_one_operation_is_not_known(inference):
+    """torch has no formula for it, and this project none of its own."""
+    assert flops(nn.LSTM(4, 3), torch.zeros(2, 1, 4), inference=inference) == {"": [None]}
 
 
 class Vector(nn.Module):

@@ -27,8 +27,7 @@ _SAME_AS = {
 }
 # a fused path in one operation: its kernel runs operations that can be seen if the counter stays on
 _FUSED = {"aten::_transformer_encoder_layer_fwd", "aten::_native_multi_head_attention"}
-_RECURRENT = {"aten::mkldnn_rnn_layer", "aten::_cudnn_rnn", "aten::miopen_rnn"}
-# these multiply matrices, nobody says how many numbers: better no count than a wrong one
+# these multiply matrices, and torch has no formula for them: better no count than a wrong one
 _UNKNOWN = {
     "aten::mv",
     "aten::addmv",
@@ -36,6 +35,9 @@ _UNKNOWN = {
     "aten::vdot",
     "aten::_int_mm",
     "aten::_trilinear",
+    "aten::mkldnn_rnn_layer",
+    "aten::_cudnn_rnn",
+    "aten::miopen_rnn",
 }
 
 
@@ -74,8 +76,6 @@ class FlopCounter(QuietMode):
                 if name in _FUSED:
                     return func._op_dk(_key(args), *args, **kwargs)
         output = func(*args, **kwargs)
-        if name in _RECURRENT:
-            self.total += _recurrent(args)
         self._count(formula, args, kwargs, output, known=name.rstrip("_") not in _UNKNOWN)
         return output
 
@@ -112,13 +112,6 @@ def count_flops(run: Callable[[], object], modules: list[nn.Module]) -> Counted 
         return None
     complete = _complete(clocks.events, set(places))
     return Counted(calls, [round(call.total) if all_ else None for call, all_ in zip(calls, complete, strict=True)])
-
-
-def _recurrent(args: Any) -> int:
-    """Of a whole recurrent module in oneDNN or cuDNN: every row of its input meets each of its weight matrices."""
-    rows = args[0].numel() // args[0].shape[-1]
-    weights = args[1] if isinstance(args[1], (list, tuple)) else args[1:3]
-    return int(2 * rows * sum(weight.numel() for weight in weights if weight.dim() == 2))
 
 
 def _complete(events: list[Any], places: set[int]) -> list[bool]:

@@ -162,3 +162,8 @@ def parameters(trace: Trace) -> dict[str, int]:
                 break
             path = path.rpartition(".")[0]
     return totals
+
+
+def is_torch(site: Site) -> bool:
+    """Whether a line is torch's own."""
+    return site.file.replace("\\", "/").startswith("torch/")
