@@ -52,6 +52,7 @@ class Clocks:
 
     def __init__(self, clock: Clock = time.perf_counter_ns, leaving: Clock | None = None) -> None:
         leaving = leaving or clock
+        raised = object()
         self.events: list[Any] = []
         extend, owner, ident = self.events.extend, threading.get_ident(), threading.get_ident
 
@@ -60,11 +61,11 @@ class Clocks:
             if ident() == owner:
                 extend((entered, module, leaving()))
 
-        def after(module: nn.Module, args: object, *rest: object) -> None:
+        def after(module: nn.Module, args: object, kwargs: object, output: object = raised) -> None:
             entered = clock()
-            # torch gives (kwargs, output) where forward returned; then the module's own hooks follow, and the last of
-            # them ends the call
-            if ident() == owner and not (module._forward_hooks and len(rest) == 2):
+            # where forward returned, torch gives kwargs too; then the module's own hooks follow, and the last of them
+            # ends the call
+            if ident() == owner and (output is raised or not module._forward_hooks):
                 extend((entered, None, leaving()))
 
         def user_hook(watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> object:

@@ -47,7 +47,7 @@ def _names(forward: Callable[..., Any] | None) -> ForwardNames:
 class Known:
     """What does not change from one call of a module to the next."""
 
-    __slots__ = ("full", "names", "opaque", "parameters", "path", "type")
+    __slots__ = ("full", "names", "opaque", "parameters", "path", "place", "type")
 
     def __init__(self, module: nn.Module, path: str) -> None:
         self.path = path
@@ -60,6 +60,7 @@ class Known:
         self.parameters = self.names.names
         self.full = self.names.full  # this many positional arguments leave no room for a keyword argument
         self.opaque = opaque(module)
+        self.place: Place | None = None  # where it was called last
 
 
 def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
@@ -102,16 +103,14 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         while caller is not None and ((code := caller.f_code) is wrapped or code is call_impl or code is slow):
             caller = caller.f_back
         stack = thread.stack
-        above: OpenCall | None = None
-        if stack:
-            above = stack[-1]
-            wanted = above.frame
-            outer = caller
-            while outer is not wanted:
-                if outer is None:
-                    above = recorder.innermost(thread, caller)
-                    break
-                outer = outer.f_back
+        above: OpenCall | None = stack[-1] if stack else None
+        # mostly the forward that `__call__` runs in the innermost open call: its frame, `inner`, `_call_impl`
+        direct = False
+        if above is not None:
+            outer = None if caller is None else caller.f_back
+            direct = outer is not None and outer.f_back is above.frame
+            if not direct:
+                above = recorder.innermost(thread, caller)
         known = known_modules.get(id(module))
         if known is None:
             if above is None and id(module) not in recorder.modules.paths:
@@ -123,9 +122,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         if above is None:
             recorder.look_for_bypass(caller, None)
             above = recorder.adopt(thread, call)
-        elif caller is not None and caller.f_back is not None and caller.f_back.f_back is not above.frame:
-            # not from the forward that `__call__` runs: perhaps from one that was called directly
-            recorder.look_for_bypass(caller, above)
+        elif not direct:
+            recorder.look_for_bypass(caller, above)  # perhaps from a forward that was called directly
         sources.number += 1
         opened = OpenCall(call, module, frame, sources.number, known.names)
         names, arguments = known.parameters, opened.arguments
@@ -157,10 +155,10 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 recorder.bind(call.inputs, (), kwargs, known.names, above, arguments)
                 thread.busy = False
         if caller is not None:
-            spot = (id(caller.f_code), caller.f_lasti)
-            place = places.get(spot)
-            if place is None:
-                place = places[spot] = Place(caller.f_code, caller.f_lasti)
+            place, lasti = known.place, caller.f_lasti
+            if place is None or place.lasti != lasti or place.code is not caller.f_code:
+                spot = (id(caller.f_code), lasti)
+                place = known.place = places.get(spot) or places.setdefault(spot, Place(caller.f_code, lasti))
             call.site = place  # type: ignore[assignment]  # a Site is made of it at the end
         # last, when nothing can fail any more: the model may have used up the stack
         (recorder.calls if above is None else above.call.children).append(call)
