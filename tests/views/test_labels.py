@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tests.views.traces import module, operation, spec
-from tracecall.calls import Call, CallError, Site, TensorSpec, Value
+from tracecall.calls import Call, CallError, Hook, Site, TensorSpec, Value
 from tracecall.views import labels
 
 
@@ -187,3 +187,21 @@ def test_sources_are_told_once_each():
     """`x + x` has one source."""
     call = operation("x + x", "aten.add", (1,), (1,), Value("other", spec((1,)), "conv1"), source="conv1")
     assert labels.sources(call) == ["conv1"]
+
+
+def test_a_hook_says_how_it_was_registered():
+    """On the module or global, and with what."""
+    assert labels.registered(Hook("forward pre-hook", "module")) == "forward pre-hook"
+    assert labels.registered(Hook("forward pre-hook", "global")) == "global forward pre-hook"
+    assert labels.registered(Hook("forward hook", "module", True, True)) == "forward hook, with kwargs, always_call"
+
+
+def test_aten_operations_under_one_expression_are_counted():
+    """One by its name, one several times, several."""
+    call = operation("F.linear", "aten.addmm", (1, 8), (1, 4))
+    assert labels.grouped(call) == "aten.addmm"
+    call.operations = {"aten.sin": 3}
+    call.type = "aten.sin"
+    assert labels.grouped(call) == "aten.sin ×3"
+    call.operations, call.type = {"aten.t": 1, "aten.addmm": 1}, "aten.addmm"
+    assert labels.grouped(call) == "aten.addmm +1"

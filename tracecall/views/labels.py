@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from tracecall.calls import Call, Site, TensorSpec, Trace, Value
+from tracecall.calls import Call, Hook, Site, TensorSpec, Trace, Value
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -167,3 +167,21 @@ def parameters(trace: Trace) -> dict[str, int]:
 def is_torch(site: Site) -> bool:
     """Whether a line is torch's own."""
     return site.file.replace("\\", "/").startswith("torch/")
+
+
+def registered(hook: Hook) -> str:
+    """How a hook was registered: "forward hook, always_call", "global forward pre-hook, with kwargs"."""
+    parts = [f"global {hook.when}" if hook.scope == "global" else hook.when]
+    if hook.with_kwargs:
+        parts.append("with kwargs")
+    if hook.always_call:
+        parts.append("always_call")
+    return ", ".join(parts)
+
+
+def grouped(call: Call) -> str:
+    """The aten operations under one expression: "aten.relu", "aten.addmm +1" with another, "aten.sin ×3"."""
+    total = sum((call.operations or {}).values())
+    if total <= 1:
+        return safe(call.type)
+    return safe(f"{call.type} ×{total}" if len(call.operations or {}) == 1 else f"{call.type} +{total - 1}")

@@ -89,7 +89,7 @@ def _children(
     waiting = [(*sibling, guide, 1) for sibling in reversed(_siblings(calls, operations, root))]
     while waiting:
         call, last, previous, before, level = waiting.pop()
-        row = _row(call, before + ("└─ " if last else "├─ "), previous)
+        row = _row(call, before + ("└─ " if last else "├─ "), previous, operations)
         inside = _siblings(call.children, operations)
         if depth is not None and level >= depth and call.kind == "module" and inside:
             row.name += f"  +{len(inside)}"
@@ -111,12 +111,12 @@ def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[tu
     return [(call, i == len(shown) - 1, shown[i - 1] if i else None) for i, call in enumerate(shown)]
 
 
-def _row(call: Call, guide: str, previous: Call | None) -> Row:
-    if call.kind == "hook":
-        return Row(guide, labels.safe(call.name), "", call.hook.when if call.hook else "", call)
+def _row(call: Call, guide: str, previous: Call | None, operations: str) -> Row:
+    if call.hook is not None:
+        return Row(guide, labels.safe(call.name), "", labels.registered(call.hook), call)
     mark = "✗ " if call.error else ""
     style = BAD if call.error and not call.error.caught else (MODULE if call.kind == "module" else "")
-    kind = labels.safe(call.type) if call.kind == "module" else ""
+    kind = labels.safe(call.type) if call.kind == "module" else labels.grouped(call) if operations == "all" else ""
     found = labels.sources(call)
     # where room is short, a chain needs no arrows: what comes from the line above is not said again
     obvious = previous is not None and [one.partition(" #")[0] for one in found] == [labels.safe(previous.name)]
