@@ -409,7 +409,7 @@ def test_a_hook_has_its_own_time() -> None:
     assert before.host_ns is not None
     assert after.host_ns is not None
     assert fc.host_ns is not None
-    assert after.host_ns > 100_000 > before.host_ns > 0
+    assert after.host_ns > before.host_ns > 0  # thousands of steps beside one slice
     assert fc.host_ns >= after.host_ns
     assert fc.host_self_ns is not None
     assert 0 < fc.host_self_ns < fc.host_ns
