@@ -53,7 +53,7 @@ class UserHook:
 class Part:
     """One module: children are (where it is kept, which of the later modules), so that sharing is common and cycles are not."""
 
-    kind: Literal["own", "linear", "relu", "sequential"]
+    kind: Literal["own", "linear", "relu", "identity", "sequential"]
     children: tuple[tuple[Literal["attribute", "list", "dict"], int], ...] = ()
     steps: tuple[Step, ...] = ()
 
@@ -103,7 +103,8 @@ def part(*kinds: str) -> st.SearchStrategy[Part]:
 PLANS = st.builds(
     Plan,
     parts=st.tuples(
-        part("own"), st.lists(part("own", "own", "own", "linear", "relu", "sequential"), min_size=1, max_size=7)
+        part("own"),
+        st.lists(part("own", "own", "own", "linear", "relu", "identity", "sequential"), min_size=1, max_size=7),
     ).map(lambda drawn: (drawn[0], *drawn[1])),
     hooks=st.lists(HOOKS, max_size=4).map(tuple),
     mode=st.sampled_from(["inference", "no_grad", "grad"]),
@@ -225,10 +226,11 @@ class World:
         self.for_hooks = root.for_hooks = nn.ReLU()
         self.plan = plan
         self.paths = {id(module): path for path, module in self.root.named_modules()}
-        # a pre-hook on a module that is no part of the model is seen from that module's second call on only
-        inside = [module for module in made if id(module) in self.paths]
         for number, hook in enumerate(plan.hooks):
-            self._add_hook(number, hook, inside[hook.module % len(inside)])
+            module = made[hook.module % len(made)]
+            # in the first call of a module that is no part of the model, what goes on inside a pre-hook is not watched
+            if id(module) in self.paths or hook.when == "post" or hook.does in ("nothing", "change"):
+                self._add_hook(number, hook, module)
         self.truth = Truth(self.paths)
 
     def _make(self, part: Part) -> nn.Module:
@@ -238,6 +240,8 @@ class World:
             return nn.Linear(WIDTH, WIDTH)
         if part.kind == "relu":
             return nn.ReLU()
+        if part.kind == "identity":
+            return nn.Identity()
         return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU())
 
     def run(self) -> torch.Tensor:
@@ -260,7 +264,11 @@ class World:
         if step.does == "operate":
             return torch.relu(x).sum(0, keepdim=True) - x
         if step.does == "build":
-            return self.call(nn.ReLU(), step, x, 0)
+            built = nn.ReLU()
+            if self.plan.hooks:
+                number = step.target % len(self.plan.hooks)
+                self._add_hook(number, self.plan.hooks[number], built)
+            return self.call(built, step, x, 0)
         if step.does in ("up", "again"):
             other = module if step.does == "again" else self.modules[step.target % len(self.modules)]
             return self.call(other, step, x, budget - 1) if budget > 0 else x

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.modules import module as torch_module
+
+REGISTERING = ("register_forward_pre_hook", "register_forward_hook")
 
 
 def state() -> list[tuple[str, Any]]:
@@ -23,6 +26,8 @@ def state() -> list[tuple[str, Any]]:
         ("dispatch modes", torch._C._len_torch_dispatch_stack()),
         ("function modes", torch._C._len_torch_function_stack()),
         ("recursion limit", sys.getrecursionlimit()),
+        ("profile function", sys.getprofile()),
+        ("nn.Module's methods", [vars(nn.Module)[name] for name in REGISTERING]),
     ]
 
 

@@ -359,7 +359,7 @@ def test_without_operations_nothing_is_called_unused() -> None:
     with tracecall.tracing(model, operations="none") as trace:
         model(X)
     assert states(trace)["unused"] == states(trace)["weights_used"] == "unseen"
-    assert [finding.kind for finding in trace.findings] == ["raised-and-caught"]
+    assert [finding.kind for finding in trace.findings] == ["raised-and-caught", "bypassed"]
 
 
 def test_in_a_failed_run_nothing_is_said_to_be_unused() -> None:
@@ -370,3 +370,43 @@ def test_in_a_failed_run_nothing_is_said_to_be_unused() -> None:
     trace = tracecall.last_trace()
     assert trace is not None
     assert trace.findings == []
+
+
+class Skips(nn.Module):
+    """Calls the forward of two modules directly: one that does nothing that could be seen, one through its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shortcut = nn.Identity()
+        self.dropout = nn.Dropout()
+        self.idle = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.shortcut.forward(x)
+        return type(self.dropout).forward(self.dropout, y) + 1
+
+
+def test_a_forward_that_runs_no_operation_is_bypassed_all_the_same() -> None:
+    """Identity, and Dropout in eval, leave nothing but the Python call itself."""
+    trace = tracecall.trace(Skips().eval(), X)
+    assert states(trace) == {"": "called", "shortcut": "bypassed", "dropout": "bypassed", "idle": "unused"}
+    assert [finding.site.text for finding in trace.findings if finding.kind == "bypassed" and finding.site] == [
+        "self.shortcut.forward(x)",
+        "type(self.dropout).forward(self.dropout, y)",
+    ]
+
+
+def test_where_such_a_call_cannot_be_seen_nothing_is_claimed() -> None:
+    """Somebody else profiles this thread: a module without a call is unseen, not unused, and their profiler stays."""
+    seen: list[str] = []
+    profile = lambda frame, event, arg: seen.append(event)  # noqa: E731
+    sys.setprofile(profile)
+    try:
+        trace = tracecall.trace(Skips().eval(), X)
+        assert sys.getprofile() is profile
+    finally:
+        sys.setprofile(None)
+    assert {path: state for path, state in states(trace).items() if path} == {
+        "shortcut": "unseen", "dropout": "unseen", "idle": "unseen",
+    }  # fmt: skip
+    assert [finding.kind for finding in trace.findings] == []

@@ -15,6 +15,7 @@ from torch.nn.modules import module as torch_module
 import tracecall
 from tests.zoo.drawing import drawing, drawn, names
 from tracecall.calls import Call, Hook, Trace
+from tracecall.recording import clocks
 
 X = torch.ones(4, 3)
 
@@ -441,3 +442,121 @@ def test_a_gradient_hook_of_the_users_is_left_alone() -> None:
           fc Linear [4,3] → [4,3] ← input x
           act ReLU [4,3] → [4,3] ← fc
     """)
+
+
+# hooks on modules that are no part of the model, and hooks of every module
+
+
+def double(module: nn.Module, args: Any) -> Any:
+    """A pre-hook that replaces its input."""
+    return (args[0] * 2,)
+
+
+class Builds(nn.Module):
+    """Builds a module in its forward, and puts a pre-hook on it before it is called."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        built = nn.ReLU()
+        built.register_forward_pre_hook(double)
+        return built(x)
+
+
+def test_a_pre_hook_on_a_module_that_a_forward_builds_is_a_call_from_the_first_on() -> None:
+    """torch lists a call's pre-hooks before it runs any: the hook is watched as it is registered."""
+    trace = tracecall.measure(Builds(), (X,), repeat=3, warmup=0)
+    hook = one(trace)
+    assert (hook.path, hook.changed) == ("<ReLU>", ["args[0] replaced, float32[4,3]"])
+    assert hook.host_ns is not None
+    assert trace.findings == []
+
+
+def test_registering_is_torchs_own_after_the_last_of_two_recordings() -> None:
+    """In whatever order they end."""
+    own = vars(nn.Module)["register_forward_hook"]
+    with tracecall.tracing(Net()) as outer, tracecall.tracing(Builds()) as inner:
+        Builds()(X)
+        assert vars(nn.Module)["register_forward_hook"] is not own
+    assert vars(nn.Module)["register_forward_hook"] is own
+    assert (outer.calls, inner.calls) == ([], [])
+
+
+class Borrows(nn.Module):
+    """Calls a module that it keeps in a plain list: torch does not know it as a submodule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = [nn.Linear(3, 3)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.kept[0](self.kept[0](x))
+
+
+def test_a_pre_hook_that_could_not_be_watched_stands_in_its_place_and_is_a_finding(on_every_module: list[str]) -> None:
+    """On a module that is no part of the model, and registered before: in its first call only, after the global ones."""
+    model = Borrows()
+    model.kept[0].register_forward_pre_hook(double)
+    trace = tracecall.measure(model, (X,), repeat=3, warmup=0)
+    first, second = trace.find("<Linear>")
+    for call in first, second:
+        assert [one.name.rpartition(".")[2] for one in call.children if one.kind == "hook"] == [
+            "entered",
+            "double",
+            "left",
+        ]
+        assert all(one.host_ns is not None for one in call.children if one.kind == "hook")
+    assert [one.changed for one in first.children if one.name == "double"] == [["not watched"]]
+    assert [one.changed for one in second.children if one.name == "double"] == [["args[0] replaced, float32[4,3]"]]
+    (finding,) = trace.findings
+    assert finding.kind == "hook-not-watched"
+    assert finding.message.startswith("the forward pre-hook double ran in the first call of <Linear>, which is no part")
+
+
+def test_a_global_hook_has_its_own_time(on_every_module: list[str]) -> None:
+    """And the time is not its module's own."""
+    trace = tracecall.measure(Net(), (X,), repeat=3, warmup=1)
+    assert all(call.host_ns is not None and call.samples == 3 for call in hooks(trace))
+    for call in trace.find("fc") + trace.find(""):
+        inside = sum(one.host_ns or 0 for one in call.children if one.kind == "hook")
+        assert call.host_ns is not None
+        assert call.host_self_ns is not None
+        assert 0 < inside < call.host_ns
+        assert call.host_self_ns < call.host_ns
+    assert trace.findings == []
+
+
+def test_no_hook_of_the_users_runs_for_the_tracers_own_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It calls an empty module, which a global hook of the user's need not expect."""
+    monkeypatch.setattr(clocks, "_overhead", None)
+    ran: list[str] = []
+    with torch_module.register_module_forward_pre_hook(lambda module, args: ran.append(type(module).__name__)):
+        clocks.calibrate(calls=2, rounds=1)
+        Net()(X)
+    assert ran == ["Net", "Linear", "ReLU"]
+
+
+class Forgives(nn.Module):
+    """Catches what its submodule raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.fc(x[:, :2])
+        except RuntimeError:
+            return x
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_hooks_that_run_after_an_exception_are_timed_like_others(everywhere: bool) -> None:
+    """always_call hooks, on the module and global: the timing runs make the calls that were recorded."""
+    model = Forgives()
+    after = lambda module, args, output: None  # noqa: E731
+    register = torch_module.register_module_forward_hook if everywhere else model.fc.register_forward_hook
+    with register(after, always_call=True):  # type: ignore[operator]
+        model.fc.register_forward_hook(lambda module, args, output: None)  # torch leaves this one out
+        trace = tracecall.measure(model, (X,), repeat=3, warmup=0)
+    assert [call.path for call in hooks(trace)] == (["fc", ""] if everywhere else ["fc"])
+    assert all(call.host_ns is not None for call in hooks(trace))
+    assert [finding.kind for finding in trace.findings] == ["raised-and-caught"]

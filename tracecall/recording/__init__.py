@@ -131,7 +131,8 @@ def measure(
         with preserved(model):
             prepare = random_state(model)
             devices = _accelerators(model, args, kwargs)
-            device_runs = _device_runs(devices, run, prepare, modules)
+            hooked = [*modules.values(), *recorder.modules.outside()]
+            device_runs = _device_runs(devices, run, prepare, hooked)
 
             def run_to_the_end() -> None:
                 run()
@@ -145,7 +146,7 @@ def measure(
             samples = timing.take_samples(
                 run_to_the_end if devices else run,
                 prepare=prepare,
-                modules=list(modules.values()),
+                modules=hooked,
                 operations=operations != "none",
                 warmup=warmup,
                 repeat=repeat,
@@ -155,7 +156,7 @@ def measure(
             for one in device_runs:
                 one.allocate()
             prepare()
-            counted = flops.count_flops(run, list(modules.values()))
+            counted = flops.count_flops(run, hooked)
     timing.add_times(found, samples, recorder.operation_order, recorder.modules.paths)
     if device_runs:
         from tracecall.recording.device_times import add_device_times, homes
@@ -179,13 +180,13 @@ def _accelerators(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _device_runs(
-    devices: list[Device], run: Callable[[], None], prepare: Callable[[], None], modules: dict[str, nn.Module]
+    devices: list[Device], run: Callable[[], None], prepare: Callable[[], None], modules: list[nn.Module]
 ) -> list[DeviceRuns]:
     if not devices:
         return []
     from tracecall.recording.device_clocks import DeviceRuns
 
-    return [DeviceRuns(device, run, prepare, list(modules.values())) for device in devices]
+    return [DeviceRuns(device, run, prepare, modules) for device in devices]
 
 
 def last_trace() -> Trace | None:

@@ -13,6 +13,7 @@ import torch
 from tracecall import recording
 from tracecall.calls import Call, CallError, Environment, Settings, Site, TensorSpec, Trace, Value
 from tracecall.recording import values
+from tracecall.recording.hook_calls import add_missed
 from tracecall.recording.recorder import Recorder
 from tracecall.recording.sites import Place, assignment_name, callee_text, expression_name, site
 from tracecall.recording.states import find_states
@@ -24,6 +25,7 @@ _OWN_FILES = (recording.__file__,)
 def trace_of(recorder: Recorder) -> Trace:
     """The recording as plain data; it holds no tensor, module, frame or exception."""
     modules = recorder.modules
+    missed = add_missed(recorder.missed_before)
     assignments = _tell_sites(recorder)
     for value, plain in recorder.texts:
         value.value = values.short(plain)
@@ -46,6 +48,7 @@ def trace_of(recorder: Recorder) -> Trace:
     _weigh(trace)
     trace.error = _error(trace)
     find_states(recorder, trace)
+    trace.findings.extend(missed)
     return trace
 
 

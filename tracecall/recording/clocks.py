@@ -8,6 +8,7 @@ calibrated once a process on an empty module.
 from __future__ import annotations
 
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +18,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 from tracecall.recording.global_hooks import GlobalHooks
 from tracecall.recording.modes import QuietMode, run_unchanged, suited
 from tracecall.recording.opaque import Curtain
-from tracecall.recording.user_hooks import WatchedHook, watch
+from tracecall.recording.user_hooks import WatchedHook, always_called, is_last, listen, stop_listening, watch
 
 Clock = Callable[[], int]
+
+_CALL_IMPL = nn.Module._call_impl.__code__
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Clocks:
         raised = object()
         self.events: list[Any] = []
         extend, owner, ident = self.events.extend, threading.get_ident(), threading.get_ident
+        global_hooks, get_frame = torch_module._global_forward_hooks, sys._getframe
 
         def before(module: nn.Module, args: object) -> None:
             entered = clock()
@@ -63,22 +68,25 @@ class Clocks:
 
         def after(module: nn.Module, args: object, kwargs: object, output: object = raised) -> None:
             entered = clock()
-            # where forward returned, torch gives kwargs too; then the module's own hooks follow, and the last of them
-            # ends the call
-            if ident() == owner and (output is raised or not module._forward_hooks):
-                extend((entered, None, leaving()))
+            # where forward returned, torch gives kwargs too; if the user's hooks follow, the last of them ends the call
+            if ident() == owner:
+                follow = always_called(module) if output is raised else module._forward_hooks or len(global_hooks) > 1
+                if not follow:
+                    extend((entered, None, leaving()))
 
         def user_hook(watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> object:
             entered = clock()
             if ident() != owner:
                 return watcher.hook(module, *rest)
+            # torch runs hooks in `_call_impl` itself only after an exception, else in a function inside of it
+            last = is_last(watcher, module, raised=get_frame(2).f_code is _CALL_IMPL)
             extend((entered, watcher, leaving()))
             try:
                 return watcher.hook(module, *rest)
             finally:
                 entered = clock()
                 extend((entered, None, leaving()))
-                if watcher.table is module._forward_hooks and next(reversed(module._forward_hooks), 0) == watcher.key:
+                if last:
                     entered = clock()
                     extend((entered, None, leaving()))
 
@@ -87,17 +95,29 @@ class Clocks:
 
     @contextmanager
     def attached(self, modules: list[nn.Module]) -> Iterator[None]:
-        """Clocks around every module call of the process and every user hook on `modules`, gone when the block ends."""
+        """Clocks around every module call and every user hook, gone when the block ends.
+
+        Hooks are those on `modules`, global ones, and those that are registered inside the block.
+        """
         hooks = self._hooks
         curtain = Curtain(modules, hooks.hidden)
         watched: list[WatchedHook] = []
+
+        def own(hook: Any) -> bool:
+            return hook is self._before or hook is self._after
+
+        def heard(module: nn.Module) -> None:
+            watched.extend(watch([module], self._user_hook, own, scope="module"))
+
         try:
             hooks.attach(self._before, self._after)
-            watched = watch(modules, self._user_hook, lambda hook: False, scope="module")
+            watched.extend(watch(modules, self._user_hook, own))
+            listen(heard)
             curtain.attach(self._compiled_call)
             yield
         finally:
             hooks.remove()
+            stop_listening(heard)
             for watcher in watched:
                 watcher.put_back()
             curtain.put_back()
@@ -162,6 +182,12 @@ def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 100, rounds: int
     global _overhead
     if _overhead is not None:
         return _overhead
+    with GlobalHooks().alone():
+        _overhead = _calibrate(clock, calls, rounds)
+    return _overhead
+
+
+def _calibrate(clock: Clock, calls: int, rounds: int) -> Overhead:
     module = _Empty()
     plain, traced, within = [], [], []
     for _ in range(rounds):
@@ -182,8 +208,7 @@ def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 100, rounds: int
         within.append(between[len(between) // 2])
     bare = statistics.median(plain)
     around = max(0.0, statistics.median(traced) - bare)
-    _overhead = Overhead(around, statistics.median(within) - bare, _calibrate_operation(clock, calls, rounds))
-    return _overhead
+    return Overhead(around, statistics.median(within) - bare, _calibrate_operation(clock, calls, rounds))
 
 
 def _calibrate_operation(clock: Clock, calls: int, rounds: int) -> float:

@@ -42,6 +42,22 @@ class GlobalHooks:
         self._handles = []
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Without the user's global forward hooks for a while; the same ones in the same order afterwards."""
+        tables = (*_TABLES, *_MARKS)
+        kept = [list(table.items()) for table in tables]
+        own = {handle.id for handle in self._handles}
+        for table in tables:
+            for key in [key for key in table if key not in own]:
+                del table[key]
+        try:
+            yield
+        finally:
+            for table, items in zip(tables, kept, strict=True):
+                table.clear()
+                table.update(items)
+
+    @contextmanager
     def hidden(self) -> Iterator[None]:
         """Out of torch's tables for a while, then back in front."""
         taken = [

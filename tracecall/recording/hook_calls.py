@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules import module as torch_module
 
-from tracecall.calls import Call, TensorSpec, Value
+from tracecall.calls import Call, Finding, TensorSpec, Value
 from tracecall.recording import values
 from tracecall.recording.sources import storage_id
-from tracecall.recording.user_hooks import WatchedHook, hook_name, hook_site
+from tracecall.recording.user_hooks import WatchedHook, hook_name, hook_site, is_last, module_hooks, plain
 
 if TYPE_CHECKING:
     from tracecall.recording.open_calls import OpenCall
@@ -35,6 +34,7 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         opened.call.children.append(call)
         given = {id(leaf): where for where, leaf in reversed(before) if isinstance(leaf, torch.Tensor)}
         running = recorder.open_hook(thread, call, module, frame, watcher.hook, given)
+        last = is_last(watcher, module, raised=opened.call.error is not None)
     except Exception as error:
         recorder.broke(error)
         return watcher.hook(module, *rest)
@@ -42,7 +42,7 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         result = watcher.hook(module, *rest)
     except BaseException as error:
         try:
-            recorder.hook_raised(thread, frame, error)
+            recorder.hook_raised(thread, frame, error, watcher, module)
         except Exception as own:
             recorder.broke(own)
         raise
@@ -58,12 +58,45 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         thread.busy = False
     try:
         recorder.close_hook(thread, frame)
-        recorder.watch_new()  # a hook may register others
-        if _is_last(watcher, module):
+        if last:
             recorder.close_call(thread, opened)
     except Exception as error:
         recorder.broke(error)
     return result
+
+
+def missed_calls(module: nn.Module, path: str, watchers: list[WatchedHook]) -> list[Call]:
+    """Forward pre-hooks of a call that torch had listed before any hook of ours ran: seen to run, not watched.
+
+    So it is in the first call of a module that is no part of the model and had its hooks before the recording began.
+    """
+    calls = []
+    for _, key, hook, info in module_hooks(module):
+        if info.when == "forward pre-hook" and any(one.key == key and one.hook is plain(hook) for one in watchers):
+            name = hook_name(hook)
+            calls.append(Call("hook", path, name, name, hook=info, site=hook_site(hook), changed=["not watched"]))
+    return calls
+
+
+def add_missed(missed: list[tuple[Call, int, list[Call]]]) -> list[Finding]:
+    """Put such pre-hooks in their places, (call, number of global ones before them, they): a finding for each."""
+    findings: list[Finding] = []
+    for call, before, hooks in missed:
+        ran = [one for one in call.children if one.hook and one.hook.when == "forward pre-hook" and one.error is None]
+        if len([one for one in ran if one.hook and one.hook.scope == "global"]) < before:
+            continue  # a global one raised before they were to run
+        call.children[before:before] = hooks
+        findings.extend(
+            Finding(
+                "hook-not-watched",
+                f"the forward pre-hook {one.name} ran in the first call of {call.path}, which is no part of the model: "
+                "what it changed there is not known",
+                call.path,
+                one.site,
+            )
+            for one in hooks
+        )
+    return findings
 
 
 def _leaves(watcher: WatchedHook, rest: tuple[Any, ...]) -> list[tuple[str, Any]]:
@@ -157,11 +190,3 @@ def _take_over(recorder: Recorder, opened: OpenCall, watcher: WatchedHook, call:
         if isinstance(leaf, torch.Tensor):
             recorder.sources.made(leaf, call)
             opened.number = recorder.sources.next_number()
-
-
-def _is_last(watcher: WatchedHook, module: nn.Module) -> bool:
-    """Whether torch runs no hook of this call after this one."""
-    if watcher.info.when != "forward hook":
-        return False
-    table = module._forward_hooks or torch_module._global_forward_hooks
-    return next(reversed(table), None) == watcher.key

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
-from torch.utils.hooks import RemovableHandle
 
 from tracecall.calls import Call, Value
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
 from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.sites import Place, local_value
+from tracecall.recording.user_hooks import always_called
 from tracecall.recording.values import PLAIN_TENSORS, spec
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     wrapped, call_impl, slow = CALL_CODES
     plain = PLAIN_TENSORS
     places = recorder.places
-    global_hooks, handles = torch_module._global_forward_hooks, RemovableHandle
+    global_hooks = torch_module._global_forward_hooks
 
     def before(module: nn.Module, args: tuple[Any, ...]) -> None:
         if not recorder.active:
@@ -163,8 +163,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         # last, when nothing can fail any more: the model may have used up the stack
         (recorder.calls if above is None else above.call.children).append(call)
         stack.append(opened)
-        if handles.next_id != recorder.hooks_seen:
-            recorder.watch_new()
+        if recorder.missed:
+            recorder.add_missed(call)
 
     def after(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
         if not recorder.active:
@@ -187,16 +187,18 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 opened = found
             if len(rest) == 1:
                 recorder.failed(opened, sys.exception())
+                if not always_called(module):
+                    recorder.close(thread)
+                return
+            opened.returned = True
+            output = rest[1]
+            if type(output) in plain and not functions_watched():
+                call = opened.call
+                call.output = [Value("", spec(output))]
+                sources.number = number = sources.number + 1
+                made[id(output)] = (reference(output), call, number)
             else:
-                opened.returned = True
-                output = rest[1]
-                if type(output) in plain and not functions_watched():
-                    call = opened.call
-                    call.output = [Value("", spec(output))]
-                    sources.number = number = sources.number + 1
-                    made[id(output)] = (reference(output), call, number)
-                else:
-                    recorder.returned(thread, opened, output)
+                recorder.returned(thread, opened, output)
             if module._forward_hooks or len(global_hooks) > 1:
                 return  # the user's hooks follow
             if opened.failures is None and opened.returned and len(thread.stack) > 1:

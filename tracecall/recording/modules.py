@@ -75,6 +75,10 @@ class Modules:
         self._built_inside[path][0].built_inside = True
         return path
 
+    def outside(self) -> list[nn.Module]:
+        """The modules that are no part of the model, were called, and are still there."""
+        return [module for _, reference in self._built_inside.values() if (module := reference()) is not None]
+
     def infos(self) -> dict[str, ModuleInfo]:
         """One ModuleInfo a module; read after the run, when lazy modules have their parameters."""
         counted: set[int] = set()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.autograd import Function
-from torch.utils.hooks import RemovableHandle
 
 from tracecall.calls import Call, Value
 from tracecall.recording import values
@@ -101,8 +100,6 @@ _UNCHANGED = Call("operation", "", "", "")  # stands for an operation of torch's
 
 def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any, frame: FrameType) -> Call | None:
     """The operation that this aten operation belongs to: the last one, or a new child of the open call."""
-    if RemovableHandle.next_id != recorder.hooks_seen:
-        recorder.watch_new()
     if thread.stack:
         opened = thread.stack[-1]
         if opened.call.opaque:

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
+from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Value
 from tracecall.recording import user_hooks, values
+from tracecall.recording.direct_calls import DirectCalls
 from tracecall.recording.global_hooks import GlobalHooks
 from tracecall.recording.modes import suited
 from tracecall.recording.module_calls import Known, is_own, make_hooks
@@ -27,7 +28,7 @@ from tracecall.recording.modules import ForwardNames, Modules
 from tracecall.recording.opaque import Curtain
 from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.recursion import raise_recursion_limit, restore_recursion_limit
-from tracecall.recording.sites import Place, local_value
+from tracecall.recording.sites import Place, first_argument, local_value
 from tracecall.recording.sources import Sources
 
 Operations = Literal["none", "forward", "all"]
@@ -51,7 +52,8 @@ class Recorder:
         self.operation_order: list[tuple[Any, Call | None]] = []
         self.bypasses: dict[str, Place] = {}
         self.known = {id(module): Known(module, path) for path, module in self.modules.by_path.items()}
-        self.hooks_seen = 0  # torch's count of registered hooks
+        self.missed: list[Call] = []  # pre-hooks of the call that begins, which could not be watched
+        self.missed_before: list[tuple[Call, int, list[Call]]] = []  # (call, its place among the children, pre-hooks)
         self.output: Any = None  # what the run returned, until it was compared
         self.broken: Exception | None = None
         self.active = False
@@ -64,6 +66,8 @@ class Recorder:
         self._hooks = GlobalHooks()
         self._watched: list[user_hooks.WatchedHook] = []
         self._mode: Any = None
+        self._direct_calls = DirectCalls(self.modules.by_path.values(), self.modules.forward_codes, self._forward_runs)
+        self.forwards_hidden = False  # whether forwards may have been called directly where nobody could see it
         self._curtain = Curtain(list(self.modules.by_path.values()), self._hooks.hidden)
         self._before, self._after, self._open_call = make_hooks(self)
 
@@ -79,22 +83,26 @@ class Recorder:
         try:
             self._watched = user_hooks.watch(list(self.modules.by_path.values()), self._run_hook, is_own)
             self._hooks.attach(self._before, self._after)
-            self.hooks_seen = RemovableHandle.next_id
+            user_hooks.listen(self._heard)
             if self.operations != "none":
                 self._mode = self._enter_mode(self._owner_thread)
             self._curtain.attach(self._compiled_call)
+            self._direct_calls.attach()
         except BaseException:
             self.stop()
             raise
 
     def stop(self, error: BaseException | None = None) -> None:
         """Detach everything, whatever happened, and close what is open; `error` is what ended the recorded code."""
+        self._direct_calls.remove()
+        self.forwards_hidden = self._direct_calls.hidden
         try:
             if self._mode is not None:
                 self._mode.__exit__(None, None, None)
         finally:
             self._mode = None
             self._hooks.remove()
+            user_hooks.stop_listening(self._heard)
             for watcher in self._watched:
                 watcher.put_back()
             self._curtain.put_back()
@@ -111,7 +119,7 @@ class Recorder:
                     _caught(call)
             self._watched = []
             # the hooks refer to this object and it to them: without this, only the garbage collector would free both
-            del self._before, self._after, self._open_call
+            del self._before, self._after, self._open_call, self._direct_calls
 
     def broke(self, error: Exception) -> None:
         """The recorder failed: the model goes on undisturbed, and whoever asked for the trace is told at the end."""
@@ -162,8 +170,13 @@ class Recorder:
         """Facts about a module that is called for the first time; one that a forward built gets a path."""
         path = self.modules.paths.get(id(module))
         if path is None:
-            self._watched.extend(user_hooks.watch([module], self._run_hook, is_own, scope="module"))
+            watchers = user_hooks.watch([module], self._run_hook, is_own, scope="module")
+            self._watched.extend(watchers)
             path = self.modules.add(module, above.call.path if above else "", lambda key: self.known.pop(key, None))
+            if watchers:
+                from tracecall.recording.hook_calls import missed_calls
+
+                self.missed = missed_calls(module, path, watchers)
         known = self.known[id(module)] = Known(module, path)
         return known
 
@@ -195,6 +208,19 @@ class Recorder:
                 self.bypassed_module(frame, opened)
             frame = frame.f_back
 
+    def _forward_runs(self, frame: FrameType) -> None:
+        """A forward of the model begins: in the frame that `__call__` runs it in, or called directly."""
+        thread = self.thread()
+        if not self.active or thread is None or thread.busy:
+            return
+        try:
+            opened = self.innermost(thread, frame.f_back)
+            back = frame.f_back
+            if opened is None or back is None or back.f_back is not opened.frame:
+                self.bypassed_module(frame, opened, first_argument(frame))
+        except Exception as error:
+            self.broke(error)
+
     def forward_around(self, frame: FrameType | None) -> tuple[nn.Module, str] | None:
         """The innermost module of the model whose forward runs in a frame around this one, with its path."""
         while frame is not None:
@@ -207,12 +233,13 @@ class Recorder:
             frame = frame.f_back
         return None
 
-    def bypassed_module(self, frame: FrameType, opened: OpenCall | None) -> str | None:
+    def bypassed_module(self, frame: FrameType, opened: OpenCall | None, module: object = None) -> str | None:
         """The path of the module whose forward this frame runs without its `__call__`, noted as a bypass."""
         code = frame.f_code
         if not code.co_varnames or code.co_flags & CO_GENERATOR or (opened and frame is opened.own_forward):
             return None  # a generator's body runs after its call has ended
-        module = local_value(frame, code.co_varnames[0])
+        if module is None:
+            module = local_value(frame, code.co_varnames[0])
         if opened is not None and module is opened.module:
             opened.own_forward = frame  # under a decorator, or its class's forward called through super()
             return None
@@ -357,12 +384,14 @@ class Recorder:
 
         return run_hook(self, watcher, module, rest)
 
-    def watch_new(self) -> None:
-        """Watch hooks that were registered since torch's count of them was last looked at."""
-        if RemovableHandle.next_id != self.hooks_seen:
-            self.hooks_seen = RemovableHandle.next_id
-            modules = list(self.modules.by_path.values())
-            self._watched.extend(user_hooks.watch(modules, self._run_hook, is_own, scope="module"))
+    def _heard(self, module: nn.Module) -> None:
+        """A hook was registered on a module while this recording runs."""
+        self._watched.extend(user_hooks.watch([module], self._run_hook, is_own, scope="module"))
+
+    def add_missed(self, call: Call) -> None:
+        """Pre-hooks that will run unwatched in this call, which has just begun: after the user's global ones."""
+        self.missed_before.append((call, len(torch_module._global_forward_pre_hooks) - 1, self.missed))
+        self.missed = []
 
     def thread_of(self, module: nn.Module, frame: FrameType) -> Thread | None:
         """The thread whose innermost open call is the call of `module` that runs a hook in `frame`."""
@@ -389,7 +418,9 @@ class Recorder:
             opened.returned = True
             self.close(thread)
 
-    def hook_raised(self, thread: Thread, frame: FrameType, error: BaseException) -> None:
+    def hook_raised(
+        self, thread: Thread, frame: FrameType, error: BaseException, watcher: user_hooks.WatchedHook, module: nn.Module
+    ) -> None:
         """An exception left a hook, and with it the call that torch ran it for: no other hook of ours will tell."""
         opened = self.unwind(thread, frame)
         if opened is None:
@@ -397,8 +428,9 @@ class Recorder:
         self.failed(opened, error)
         self.close(thread)
         if thread.stack and thread.stack[-1].returned:
-            # left open: hooks registered with always_call still run
             self.failed(thread.stack[-1], error)
+            if not user_hooks.more_always_called(watcher, module):
+                self.close(thread)
 
     def close_call(self, thread: Thread, opened: OpenCall) -> None:
         """The last hook of a call has run."""

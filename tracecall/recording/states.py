@@ -59,12 +59,12 @@ def _containers(recorder: Recorder, trace: Trace) -> None:
 
 
 def _unseen(recorder: Recorder, trace: Trace) -> None:
-    """Claim nothing of modules inside an opaque call, or of uncalled ones where operations were not recorded."""
+    """Claim nothing of modules inside an opaque call, or of uncalled ones where not everything was recorded."""
     closed = {call.path for _, call in trace.walk() if call.opaque and call.kind == "module"}
     for path, info in trace.modules.items():
         above = [path[:cut] for cut, char in enumerate(path) if char == "."]
         inside = any(one in closed for one in above) or ("" in closed and path != "")
-        if info.state == "unused" and (inside or recorder.operations == "none"):
+        if info.state == "unused" and (inside or recorder.operations == "none" or recorder.forwards_hidden):
             info.state = "unseen"
 
 

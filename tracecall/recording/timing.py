@@ -43,7 +43,6 @@ class Samples:
     traced: list[int]
     calls: list[list[Timed]]
     operations: list[list[tuple[Any, int]]]
-    unbalanced: int = 0
     operation_overhead: float = 0.0  # of each operation, to be taken out
 
 
@@ -114,9 +113,7 @@ def _one_round(
         run()
         samples.traced.append(clock() - begun)
     calls = timed_calls(clocks.events, overhead)
-    if calls is None:
-        samples.unbalanced += 1
-    else:
+    if calls is not None:
         samples.calls.append(calls)
     if operations:
         mode = suited(OperationClocks)(clock)
@@ -166,13 +163,13 @@ def _fit_operations(call: Call) -> None:
 
 
 def timed_here(trace: Trace) -> list[Call]:
-    """The module calls and hooks on modules that ran in the thread which called the model, in call order."""
+    """The calls of modules and hooks that ran in the thread which called the model, in call order."""
     found: list[Call] = []
     waiting = list(reversed(trace.calls))
     while waiting:
         call = waiting.pop()
         if call.thread is None:
-            if call.kind == "module" or (call.hook is not None and call.hook.scope == "module"):
+            if call.kind != "operation":
                 found.append(call)
             waiting.extend(reversed(call.children))
     return found

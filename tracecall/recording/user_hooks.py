@@ -1,12 +1,15 @@
 """The user's own forward pre-hooks and forward hooks, watched where they stand so that each run of one is a call.
 
 A watched hook takes the place of the user's function in torch's own dictionary: nothing is added or moved, so torch
-runs the same hooks in the same order, and a module without hooks stays without.
+runs the same hooks in the same order, and a module without hooks stays without. Hooks that are registered while a
+recording runs are heard of by `listening`, before the module is called: torch lists a call's pre-hooks before it runs
+the first of them.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from types import CodeType
 from typing import Any, Literal
@@ -19,6 +22,11 @@ from tracecall.recording.sites import shown_path
 
 Run = Callable[["WatchedHook", nn.Module, tuple[Any, ...]], Any]
 Table = MutableMapping[int, Any]
+Heard = Callable[[nn.Module], None]
+
+_REGISTERING = ("register_forward_pre_hook", "register_forward_hook")
+_listening: list[Heard] = []
+_lock = threading.Lock()
 
 
 class WatchedHook:
@@ -85,6 +93,76 @@ def _global_hooks() -> Iterator[tuple[Table, int, Callable[..., Any], Hook]]:
         with_kwargs = key in torch_module._global_forward_hooks_with_kwargs
         always = key in torch_module._global_forward_hooks_always_called
         yield torch_module._global_forward_hooks, key, hook, Hook("forward hook", "global", with_kwargs, always)
+
+
+def is_last(watcher: WatchedHook, module: nn.Module, raised: bool) -> bool:
+    """Whether torch runs no hook of this call after this one; after an exception only always_call ones run."""
+    if watcher.info.when != "forward hook":
+        return False
+    if raised:
+        return _last_always_called(module) == watcher.key
+    table = module._forward_hooks or torch_module._global_forward_hooks
+    return next(reversed(table), None) == watcher.key
+
+
+def always_called(module: nn.Module) -> bool:
+    """Whether the user has hooks that torch runs for this module though forward raised; the tracer's own is one."""
+    return bool(module._forward_hooks_always_called) or len(torch_module._global_forward_hooks_always_called) > 1
+
+
+def more_always_called(watcher: WatchedHook, module: nn.Module) -> bool:
+    """Whether torch still runs a hook of this call after this forward hook has raised."""
+    keys = [*torch_module._global_forward_hooks, *module._forward_hooks]
+    later = keys[keys.index(watcher.key) + 1 :] if watcher.key in keys else keys
+    marks = (torch_module._global_forward_hooks_always_called, module._forward_hooks_always_called)
+    return any(key in mark for key in later for mark in marks)
+
+
+def _last_always_called(module: nn.Module) -> int | None:
+    for table, marks in (
+        (module._forward_hooks, module._forward_hooks_always_called),
+        (torch_module._global_forward_hooks, torch_module._global_forward_hooks_always_called),
+    ):
+        for key in reversed(table):
+            if key in marks:
+                return int(key)
+    return None
+
+
+def listen(heard: Heard) -> None:
+    """Tell `heard` of every module on which a hook is registered, as soon as it is, until `stop_listening`."""
+    with _lock:
+        if not _listening:
+            for name in _REGISTERING:
+                setattr(nn.Module, name, _telling(nn.Module.__dict__[name]))
+        _listening.append(heard)
+
+
+def stop_listening(heard: Heard) -> None:
+    """Undo; with nobody listening, nn.Module has torch's own methods again."""
+    with _lock:
+        if heard not in _listening:
+            return
+        _listening.remove(heard)
+        for name in _REGISTERING:
+            register = nn.Module.__dict__[name]
+            if not _listening and hasattr(register, _TORCHS_OWN):
+                setattr(nn.Module, name, getattr(register, _TORCHS_OWN))
+
+
+_TORCHS_OWN = "tracecall_torchs_own"
+
+
+def _telling(register: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(register)
+    def telling(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        handle = register(self, *args, **kwargs)
+        for heard in tuple(_listening):
+            heard(self)
+        return handle
+
+    setattr(telling, _TORCHS_OWN, register)
+    return telling
 
 
 def plain(hook: Any) -> Any:

@@ -1,0 +1,70 @@
+"""Forwards called directly that leave nothing else to see, since they run no operation and no submodule: Identity's.
+
+Other direct calls are known by the operations and module calls inside them, at no cost. For these a profile function
+sees every Python call of the thread, and so it is set only where the model's code speaks of `forward` at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+from torch import nn
+
+_WORD = "forward"
+
+
+class DirectCalls:
+    """Tells `found` of each frame that runs the forward of one of these modules, however it was called."""
+
+    def __init__(self, modules: Iterable[nn.Module], codes: dict[int, CodeType], found: Callable[[FrameType], None]):
+        self._possible = any(map(_speaks_of_forward, {type(module) for module in modules}))
+        self.hidden = False  # there may be such calls, and they could not be watched
+        self._codes, self._found = codes, found
+
+    def attach(self) -> None:
+        """Set the profile function, unless there is nothing to find or somebody else has one in this thread."""
+        self.hidden = self._possible and sys.getprofile() is not None
+        if self._possible and not self.hidden:
+            sys.setprofile(self._event)
+
+    def remove(self) -> None:
+        """Take it away."""
+        if sys.getprofile() == self._event:
+            sys.setprofile(None)
+
+    def _event(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call" and id(frame.f_code) in self._codes:
+            self._found(frame)
+
+
+def _speaks_of_forward(kind: type) -> bool:
+    """Whether code beside a module's class, or beside a class that it is made from, has the word in it.
+
+    torch's own nn modules call no forward directly, so their code is not looked at.
+    """
+    files = {cls.__module__ for cls in kind.__mro__ if cls.__module__.partition(".")[0] not in ("torch", "builtins")}
+    return any(_in_code(code) for name in files for code in _codes(sys.modules.get(name)))
+
+
+def _codes(module: object) -> Iterator[CodeType]:
+    """The code of the functions of a Python module and of the methods of its classes."""
+    name = getattr(module, "__name__", None)
+    for value in list(vars(module).values()) if module is not None else ():
+        if isinstance(value, FunctionType):
+            yield value.__code__
+        elif isinstance(value, type) and value.__module__ == name:
+            for method in list(vars(value).values()):
+                function = getattr(method, "__func__", method)
+                if isinstance(function, FunctionType):
+                    yield function.__code__
+
+
+def _in_code(code: CodeType) -> bool:
+    return (
+        _WORD in code.co_names
+        or _WORD in code.co_consts
+        or any(_in_code(inner) for inner in code.co_consts if isinstance(inner, CodeType))
+    )
