@@ -336,7 +336,6 @@ def test_a_failure_inside_a_submodule_of_torchs_own_is_that_submodules() -> None
     assert drawn(trace, internal=True, sources=False) == drawing("""
         Sequential [2,3] → ✗ RuntimeError
           0 Linear [2,3] → [2,4]
-            · F.linear [2,3] [4,3] [4] → [2,4]
           1 Linear [2,4] → ✗ RuntimeError
             · F.linear [2,4] [4,3] [4] → ✗ RuntimeError raised
     """)

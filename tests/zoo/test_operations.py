@@ -312,15 +312,28 @@ class Block(nn.Module):
 
 
 def test_the_operations_inside_torchs_own_forwards_are_internal() -> None:
-    """Shown by default are the model's own; `--ops all` shows all, and all are recorded either way."""
-    trace = tracecall.trace(Block(), X)
-    assert [call.internal for call in trace.find("conv1")[0].children] == [True]
-    assert [call.internal for call in trace.calls[0].children if call.kind == "operation"] == [False] * 3
+    """Recorded by default are the model's own, with `operations="all"` (`--ops all`) these too."""
     from tracecall.views.tree import text
 
-    assert "F.linear" not in str(trace)
-    assert "F.linear" in text(trace, operations="all")
+    trace = tracecall.trace(Block(), X)
+    assert trace.find("conv1")[0].children == []
+    assert [call.internal for call in trace.calls[0].children if call.kind == "operation"] == [False] * 3
     assert "x + self.pos_embed" not in text(trace, operations="none")
+    model = Block()
+    with tracecall.tracing(model, operations="all") as trace:
+        model(X)
+    assert [call.internal for call in trace.find("conv1")[0].children] == [True]
+    assert "F.linear" not in text(trace, operations="forward")
+    assert "F.linear" in text(trace, operations="all")
+
+
+def test_the_operations_of_a_torch_module_that_is_the_root_are_what_it_does() -> None:
+    """So are those that fail, and those that read the parameters of other modules."""
+    assert names(tracecall.trace(nn.Linear(3, 3), X[:, :3])) == ["F.linear"]
+    attention = nn.Sequential(nn.MultiheadAttention(4, 2, batch_first=True))
+    with tracecall.tracing(attention) as trace:
+        attention[0](X, X, X)
+    assert [call.reads for call in trace.find("0")[0].children] == [["0.out_proj.weight", "0.out_proj.bias"]]
 
 
 @pytest.mark.parametrize("mode", ["grad", "inference"])

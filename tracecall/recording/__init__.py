@@ -40,7 +40,8 @@ def tracing(model: nn.Module, *, operations: Operations = "forward") -> Iterator
     """Record every call of the model and its submodules that the code inside `with` makes; it runs as it would without.
 
     The Trace is filled when the block ends. `operations`: "none", "forward" (those of the model's own forwards) or
-    "all" (those inside torch.nn's forwards too; all are recorded either way, a view shows them).
+    "all" (those inside torch.nn's forwards too, which are otherwise recorded only where they fail or read the
+    parameters of other modules).
     """
     recorder = Recorder(_checked(model), operations)
     found = recorder.empty_trace()

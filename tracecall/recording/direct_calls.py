@@ -6,6 +6,8 @@ sees every Python call of the thread, and so it is set only where the model's co
 
 from __future__ import annotations
 
+import dis
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import CodeType, FrameType, FunctionType
@@ -62,9 +64,16 @@ def _codes(module: object) -> Iterator[CodeType]:
                     yield function.__code__
 
 
+@functools.cache
 def _in_code(code: CodeType) -> bool:
-    return (
-        _WORD in code.co_names
-        or _WORD in code.co_consts
-        or any(_in_code(inner) for inner in code.co_consts if isinstance(inner, CodeType))
-    )
+    """Whether code takes the attribute `forward` of something other than `super()`, by its name or with getattr."""
+    if _WORD in code.co_consts and "getattr" in code.co_names:
+        return True
+    if _WORD in code.co_names:
+        before = ["", "", ""]
+        for instruction in dis.get_instructions(code):
+            taken = instruction.argval == _WORD and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD")
+            if taken and "super" not in before:  # super, then a call of it
+                return True
+            before = [*before[1:], str(instruction.argval)]
+    return any(_in_code(inner) for inner in code.co_consts if isinstance(inner, CodeType))

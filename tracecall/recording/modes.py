@@ -32,7 +32,7 @@ class QuietMode(TorchDispatchMode):
 
 
 _C = torch._C
-_composite: dict[Any, bool] = {}
+_composite: dict[int, tuple[bool, Any]] = {}  # by id, since an operation's hash is a Python function; it is kept
 
 
 def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
@@ -41,10 +41,10 @@ def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
     In inference mode a mode is handed composite operations whole (aten.linear). They would then run with torch's
     ADInplaceOrView key excluded, and some choose other kernels by it: bmm for mm, with other rounding.
     """
-    composite = _composite.get(func)
-    if composite is None:
-        composite = _composite[func] = _is_composite(func)
-    if composite and _C.is_inference_mode_enabled():
+    known = _composite.get(id(func))
+    if known is None:
+        known = _composite[id(func)] = (_is_composite(func), func)
+    if known[0] and _C.is_inference_mode_enabled():
         excluded = _C._dispatch_tls_local_exclude_set() - _IN_PLACE_OR_VIEW
         with _C._ForceDispatchKeyGuard(_C._dispatch_tls_local_include_set(), excluded):
             return func(*args, **kwargs) if kwargs else func(*args)

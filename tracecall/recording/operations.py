@@ -40,20 +40,27 @@ class OperationMode(QuietMode):
     def __init__(self, recorder: Recorder, thread: Thread) -> None:
         super().__init__()
         self._recorder, self._thread = recorder, thread
+        self._brief = recorder.operations == "forward"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
-        call = None
-        if recorder.active and not thread.busy:
-            try:
-                thread.busy = True
-                call = _begin(recorder, thread, func, args, kwargs, sys._getframe(1))
-            except RecursionError:
-                raise  # the model has used up the stack: the operation would have raised here too
-            except Exception as error:
-                recorder.broke(error)
-            finally:
-                thread.busy = False
+        if not recorder.active or thread.busy:
+            return run_unchanged(func, args, kwargs)
+        frame = sys._getframe(1)
+        if self._brief and thread.stack and _is_inner(thread.stack[-1], frame):
+            opened = thread.stack[-1]
+            facts = _facts.get(id(func)) or _learn(func)
+            if not facts.written and _reads_own(recorder, opened.call.path, args):
+                try:
+                    output = run_unchanged(func, args, kwargs)
+                except BaseException as error:
+                    call = self._begin(func, args, kwargs, frame)
+                    if call is not None:
+                        _raised(call, opened, error)
+                    raise
+                recorder.operation_order.append((func, None))
+                return output
+        call = self._begin(func, args, kwargs, frame)
         if call is None:
             return run_unchanged(func, args, kwargs)
         if call is _UNCHANGED:
@@ -75,13 +82,56 @@ class OperationMode(QuietMode):
             thread.busy = False
         return output
 
+    def _begin(self, func: Any, args: Any, kwargs: Any, frame: FrameType) -> Call | None:
+        thread = self._thread
+        try:
+            thread.busy = True
+            return _begin(self._recorder, thread, func, args, kwargs, frame)
+        except RecursionError:
+            raise  # the model has used up the stack: the operation would have raised here too
+        except Exception as error:
+            self._recorder.broke(error)
+            return None
+        finally:
+            thread.busy = False
+
+
+def _is_inner(opened: OpenCall, frame: FrameType | None) -> bool:
+    """Whether an operation is one of those inside torch.nn's own forwards that nobody asked for.
+
+    Not so for the root: then they are what the model does.
+    """
+    call = opened.call
+    if opened.names.home != "torch" or not call.path or call.kind != "module" or call.opaque:
+        return False
+    wanted = opened.frame
+    while frame is not wanted:
+        if frame is None or frame.f_code is _FUNCTION_APPLY:
+            return False
+        frame = frame.f_back
+    return True
+
+
+def _reads_own(recorder: Recorder, path: str, args: Any) -> bool:
+    """Whether the parameters that an operation takes are those of the module whose forward runs."""
+    owners = recorder.modules.owners
+    for arg in args:
+        if type(arg) is nn.Parameter:
+            owned = owners.get(id(arg))
+            if owned is not None and all(owner != path for owner, _ in owned):
+                return False
+        elif type(arg) is list and not _reads_own(recorder, path, arg):
+            return False
+    return True
+
 
 class _Facts:
     """What does not change from one run of an operation to the next."""
 
-    __slots__ = ("kind", "names", "view", "written")
+    __slots__ = ("func", "kind", "names", "view", "written")
 
     def __init__(self, func: Any) -> None:
+        self.func = func  # kept, so that its id stays its own
         schema = getattr(func, "_schema", None)
         self.kind = str(func) if schema is None else schema.name.replace("::", ".")  # "aten.relu"
         arguments = [] if schema is None else schema.arguments
@@ -94,7 +144,14 @@ class _Facts:
         )
 
 
-_facts: dict[Any, _Facts] = {}
+_facts: dict[int, _Facts] = {}  # by id: an operation's hash is a Python function
+
+
+def _learn(func: Any) -> _Facts:
+    facts = _facts[id(func)] = _Facts(func)
+    return facts
+
+
 _UNCHANGED = Call("operation", "", "", "")  # stands for an operation of torch's own that only passes tensors on
 
 
@@ -147,9 +204,7 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
         inner, current = current, back
     if chosen is not None:
         last = chosen
-    facts = _facts.get(func)
-    if facts is None:
-        facts = _facts[func] = _Facts(func)
+    facts = _facts.get(id(func)) or _learn(func)
     # a helper that is called from two lines makes two operations
     key = (id(last.f_code), last.f_lasti, last.f_back.f_lasti if last.f_back else 0)
     children = opened.call.children
@@ -243,7 +298,7 @@ def _end(recorder: Recorder, thread: Thread, call: Call, func: Any, args: Any, k
         sources.made_by[id(output)] = (weakref.ref(output), call, number)
     else:
         recorder.outputs(call, output)
-    for i, name in _facts[func].written:
+    for i, name in _facts[id(func)].written:
         for tensor in values.tensors(args[i] if i < len(args) else (kwargs or {}).get(name)):
             sources.written(tensor, call)
             for opened in thread.stack:
