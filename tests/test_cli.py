@@ -17,6 +17,8 @@ import pytest
 
 from tracecall import cli
 from tracecall.calls import Trace
+from tracecall.cli import output
+from tracecall.story import TOPICS
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMOS = ["linear", "feedforward", "mlp", "cnn", "rnn", "transformer"]
@@ -349,6 +351,15 @@ LINES = [
         ["run", "cnn", "--dtype", "int64"],
         "--dtype 'int64' names no dtype that can be used here: type one of float32, float64, float16, bfloat16",
     ),
+    (
+        ["explain", "--topic", "bogus"],
+        "--topic 'bogus' is unknown; possible: call, hooks, submodules, forward, modes, prediction; type --topic hooks",
+    ),
+    (["explain", "cnn", "--seed", "x"], "--seed 'x' is no whole number of at least 0; for example: --seed 1"),
+    (["explain", "linear", "more"], "Got unexpected extra argument(s) (more)  (see: tracecall explain --help)"),
+    (["explain", "--input"], "Option '--input' requires an argument.  (see: tracecall explain --help)"),
+    (["--nosuch", "run"], "No such option: --nosuch  (see: tracecall --help)"),
+    (["nosuch"], "No such command 'nosuch'.  (see: tracecall --help)"),
     (["run"], "Missing argument 'MODEL'.  (see: tracecall run --help)"),
     (["run", "cnn", "more"], "Got unexpected extra argument(s) (more)  (see: tracecall run --help)"),
     (["run", "cnn", "--input"], "Option '--input' requires an argument.  (see: tracecall run --help)"),
@@ -367,8 +378,9 @@ def test_what_cannot_be_done_is_one_line(tracecall, arguments, line):
     ("arguments", "words"),
     [
         (["run", "cnn", "--nosuch"], "No such option: --nosuch"),
-        (["nosuch"], "No such command 'nosuch'"),
         (["run", "nosuch.py"], "nosuch.py"),
+        (["explain", "nosuch.py"], "nosuch.py"),
+        (["explain", "cnn", "--device", "gpu"], "--device 'gpu'"),
         (["run", "models"], "models"),
         (["run", "torch.nn:NoSuch"], "NoSuch"),
         (["run", "no.such.package:Net"], "no.such.package"),
@@ -437,11 +449,17 @@ def test_without_a_command_there_is_help(tracecall):
 
 def test_help_and_version(tracecall):
     """On stdout, exit status 0."""
-    for arguments in (["--help"], ["run", "--help"], ["--version"]):
+    for arguments in (["--help"], ["run", "--help"], ["explain", "--help"], ["--version"]):
         done = tracecall(*arguments)
         assert (done.status, done.err) == (0, "")
         assert done.out
     assert re.fullmatch(r"tracecall \d+\.\d+\.\d+\n", tracecall("--version").out)
+
+
+def test_the_help_of_topic_names_every_topic(tracecall):
+    """It is written out there, so that help imports nothing."""
+    told = " ".join(tracecall("explain", "--help").out.split())
+    assert f"Tell one part alone: {', '.join(TOPICS[:-1])} or {TOPICS[-1]}." in told
 
 
 # where things are written
@@ -459,7 +477,7 @@ class Terminal(io.StringIO):
 )
 def test_progress_is_on_a_terminal_only_and_leaves_nothing(tracecall, monkeypatch, arguments):
     """One line that is overwritten and at the end erased."""
-    monkeypatch.setattr(cli, "PROGRESS_AFTER", -1.0)
+    monkeypatch.setattr(output, "PROGRESS_AFTER", -1.0)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     tracecall(*arguments)
@@ -477,13 +495,13 @@ def test_progress_is_on_a_terminal_only_and_leaves_nothing(tracecall, monkeypatc
 
 def test_no_progress_where_stderr_is_no_terminal(tracecall, monkeypatch):
     """A log file gets nothing."""
-    monkeypatch.setattr(cli, "PROGRESS_AFTER", -1.0)
+    monkeypatch.setattr(output, "PROGRESS_AFTER", -1.0)
     assert tracecall("run", "cnn").err == ""
 
 
 def test_no_progress_for_what_takes_no_time(tracecall, monkeypatch):
     """A line that flashes up helps no one."""
-    monkeypatch.setattr(cli, "PROGRESS_AFTER", 1e9)
+    monkeypatch.setattr(output, "PROGRESS_AFTER", 1e9)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     tracecall("run", "linear")

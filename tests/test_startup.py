@@ -33,6 +33,7 @@ def imported_by(*arguments: str) -> set[str]:
         ("-m", "tracecall", "--help"),
         ("-m", "tracecall", "--version"),
         ("-m", "tracecall", "run", "--help"),
+        ("-m", "tracecall", "explain", "--help"),
         ("-c", "import tracecall"),
         ("-c", "import tracecall.calls"),
         ("-c", "import tracecall.cli"),
@@ -49,6 +50,16 @@ def test_torch_is_not_imported(arguments: tuple[str, ...]) -> None:
 def test_rich_is_not_imported_with_the_data_types() -> None:
     """A trace can be read and searched without the views; rich comes with the first print."""
     assert not {"rich", "typer"} & imported_by("-c", "import tracecall.calls")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-m", "tracecall", "--help"), ("-m", "tracecall", "explain", "--help"), ("-c", "import tracecall.cli")],
+    ids=" ".join,
+)
+def test_the_commands_come_without_rich(arguments: tuple[str, ...]) -> None:
+    """However many there are: rich, and the data types that they print, come when something is printed."""
+    assert not {"rich", "msgspec"} & imported_by(*arguments)
 
 
 def test_the_import_log_shows_torch_where_it_is_imported() -> None:

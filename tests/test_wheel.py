@@ -67,7 +67,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_its_types_and_the_demos(wheel: Path) -> None:
     """`models/` is in it as tracecall/models, and nothing else is at its top."""
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"tracecall/py.typed", "tracecall/cli.py", "tracecall/models/cnn.py"} <= set(names)
+    assert {"tracecall/py.typed", "tracecall/cli/__init__.py", "tracecall/models/cnn.py"} <= set(names)
     top = {name.partition("/")[0] for name in names}
     assert {one for one in top if not one.endswith(".dist-info")} == {"tracecall"}
     assert not [name for name in names if name.startswith("tracecall/") and name.count("tests")]

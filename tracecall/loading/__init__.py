@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracecall.loading.places import check
-    from tracecall.loading.target import Target, load
+    from tracecall.loading.target import Target, grad_mode, load
 
-__all__ = ["Target", "check", "load"]
+__all__ = ["Target", "check", "grad_mode", "load"]
 
-_HOMES = {"Target": "target", "check": "places", "load": "target"}
+_HOMES = {"Target": "target", "check": "places", "grad_mode": "target", "load": "target"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,3 +76,8 @@ def load(
         device=str(there),
         notes=made.notes,
     )
+
+
+def grad_mode(*, train: bool) -> AbstractContextManager[object]:
+    """Return what a loaded model is called in: with gradients as they are for `train`, else torch.inference_mode."""
+    return nullcontext() if train else torch.inference_mode()

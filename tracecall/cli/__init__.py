@@ -1,0 +1,92 @@
+"""The command line: parse, call one thing, print, set the exit status.
+
+A file each for the commands. Importing them imports neither torch nor rich: torch comes when a model is to be run, rich
+when something is to be printed, so that help and refusals are there at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from tracecall.cli import explain, output, run
+from tracecall.errors import TracecallError
+
+app = typer.Typer(
+    name="tracecall",
+    help="Show what a PyTorch model(x) really does: __call__, hooks, forward and submodules, with shapes and times.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 the model's forward failed, 2 the command cannot be carried out."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to fail
+    try:
+        status = app(standalone_mode=False)
+    except TracecallError as error:
+        status = output.refuse(str(error))
+    except typer.Abort:
+        status = 130
+    except KeyboardInterrupt:
+        status = 130
+    except Exception as error:
+        # what the option parser refuses: its classes moved between typer's releases, its message did not
+        if not hasattr(error, "format_message"):
+            raise
+        status = output.refuse(f"{error.format_message()}  (see: {_command()} --help)")
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def entry() -> None:
+    """The command itself: `main`, and then an end without taking torch apart object by object (half a second)."""
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 0
+        if threading.active_count() > 1:  # the model's own threads are waited for, as Python does
+            raise
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _command() -> str:
+    """The command that was typed, or `tracecall` where none was."""
+    # from what was typed: not every refusal of the option parser knows its command
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    return " ".join(["tracecall", *(name for name in sys.argv[1:2] if name in names)])
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        output.write(f"tracecall {version('tracecall')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        output.write(context.get_help() + "\n")
+
+
+app.command()(run.run)
+app.command()(explain.explain)

@@ -1,0 +1,79 @@
+"""From MODEL and its options to a model that can be run, and what is kept from the screen while user's code runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracecall.cli.output import Progress
+
+if TYPE_CHECKING:
+    from tracecall.loading import Target
+
+NOTE_WIDTH = 300  # characters: some warnings are pages
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be loaded, as it was typed."""
+
+    model: str
+    inputs: list[str]
+    device: str
+    dtype: str | None
+    seed: int | None  # None: 0
+    train: bool
+
+    def check(self) -> None:
+        """Refuse what cannot be meant, at once and without torch, with a TracecallError."""
+        from tracecall.loading import check
+
+        check(self.model, self.inputs, device=self.device, dtype=self.dtype, seed=self.seed)
+
+
+class Watch(NamedTuple):
+    """What `watching` has for the work inside it."""
+
+    progress: Progress
+    notes: list[str]  # the warnings, each once; filled when the work has ended
+
+
+@contextlib.contextmanager
+def watching(*, as_json: bool) -> Iterator[Watch]:
+    """While the user's code runs: a progress line, warnings as notes, and what it prints away from the JSON."""
+    import warnings
+
+    watch = Watch(Progress(), [])
+    try:
+        with (
+            contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
+            warnings.catch_warnings(record=True) as warned,
+        ):
+            warnings.simplefilter("default")
+            yield watch
+    finally:
+        watch.progress.clear()
+    # torch without numpy says so once; tracecall needs no numpy
+    texts = {f"{one.category.__name__}: {one.message}": None for one in warned if "NumPy" not in str(one.message)}
+    watch.notes.extend(" ".join(text.split())[:NOTE_WIDTH] for text in texts)
+
+
+def load_target(wanted: Wanted, progress: Progress) -> Target:
+    """Import torch, find and build the model and make its inputs; what goes wrong is a TracecallError."""
+    progress("loading torch")
+    from tracecall.loading import load
+
+    progress(f"loading {wanted.model}")
+    target = load(
+        wanted.model,
+        wanted.inputs,
+        device=wanted.device,
+        dtype=wanted.dtype,
+        seed=wanted.seed,
+        train=wanted.train,
+    )
+    progress(f"running {target.name}")
+    return target

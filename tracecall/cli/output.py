@@ -1,0 +1,87 @@
+"""All that tracecall writes: what was asked for on stdout, refusals and progress on stderr. No other file prints."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tracecall.errors import TracecallError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+PROGRESS_AFTER = 1.0  # seconds: shorter work needs no progress line
+
+
+def show(view: Callable[[int], RenderableType]) -> None:
+    """Print what `view` makes of the terminal's width in columns."""
+    from rich.console import Console
+
+    # written at once and by us: rich exits with 1 where a pipe is closed
+    lines = io.StringIO()
+    console = Console(file=lines, force_terminal=sys.stdout.isatty() or None, highlight=False)
+    console.print(view(console.width))
+    write(lines.getvalue())
+
+
+def show_json(value: object) -> None:
+    """Print a msgspec Struct as one line of JSON."""
+    import msgspec
+
+    write(msgspec.json.encode(value).decode() + "\n")
+
+
+def write(text: str) -> None:
+    """Write to stdout, at once; a reader who has closed it is no error, a full disk is a TracecallError."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `tracecall run cnn | head`: the reader has what it wants
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        raise TracecallError(f"the output cannot be written: {error.strerror or error}") from error
+
+
+def refuse(message: str) -> int:
+    """Say in one line on stderr why nothing is done, and return the exit status of that."""
+    print("tracecall: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+class Progress:
+    """One line on stderr that is overwritten, only on a terminal and only once the work takes longer than a second."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._shown = False
+
+    def __call__(self, text: str) -> None:
+        """Say what is being done now."""
+        if sys.stderr.isatty() and (time.monotonic() - self._begun > PROGRESS_AFTER or self._shown):
+            self._shown = True
+            sys.stderr.write(f"\r\x1b[2K{text} …")
+            sys.stderr.flush()
+
+    def counted(self, done: int, wanted: int) -> None:
+        """A round of timing runs is done."""
+        self(f"timing run {done} of {wanted}")
+
+    def clear(self) -> None:
+        """Leave nothing of the line."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+            self._shown = False
+
+
+def _drop_output() -> None:
+    """What is still in stdout's buffer cannot be written: Python must not fail on it again as it exits."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:  # a stdout that is no file of the system's
+        return
