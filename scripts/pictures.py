@@ -19,6 +19,7 @@ WIDTH = 110  # columns: GitHub shows the README about this wide
 PICTURES = {
     "cnn": ["run", "cnn"],
     "cnn-does-not-fit": ["run", "cnn", "--input", "1,3,32,32"],
+    "explain-linear": ["explain", "linear"],
 }
 
 

@@ -3,6 +3,7 @@
     trace = tracecall.trace(model, x)             run the model once and record it
     with tracecall.tracing(model) as trace: …     record the reader's own code
     trace = tracecall.measure(model, (x,))        record it, then time it
+    story = tracecall.explain(model, x)           tell what model(x) does, each step with its evidence
 
 Each name is imported on first use, so that importing tracecall costs nothing.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracecall.calls import Call, ModuleInfo, TensorSpec, Trace
     from tracecall.errors import TracecallError
+    from tracecall.explanation import explain
     from tracecall.recording import last_trace, measure, trace, tracing
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "TensorSpec",
     "Trace",
     "TracecallError",
+    "explain",
     "last_trace",
     "measure",
     "trace",
@@ -33,6 +36,7 @@ _HOMES = {
     **dict.fromkeys(("Call", "ModuleInfo", "TensorSpec", "Trace"), "tracecall.calls"),
     **dict.fromkeys(("last_trace", "measure", "trace", "tracing"), "tracecall.recording"),
     "TracecallError": "tracecall.errors",
+    "explain": "tracecall.explanation",
 }
 
 

@@ -36,6 +36,7 @@ class Value(Struct, omit_defaults=True, gc=False):
     where: str  # the parameter's name and the way into it: "x", "mask", "x[0].logits"; "" for a bare output
     value: TensorSpec | str  # a tensor, or a short repr of anything else
     source: str | None = None  # what it came from: "conv1", "input x", "parameter pos_embed"
+    span: tuple[int, int] | None = None  # smallest and largest number of an integer tensor, where a run failed over it
 
 
 class Site(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -171,6 +172,23 @@ class Finding(Struct, omit_defaults=True):
     site: Site | None = None
 
 
+class Fit(Struct, omit_defaults=True):
+    """One thing that would make the run succeed, tried out on fake tensors."""
+
+    text: str  # "an input of 28…31 × 28…31", "fc1 = nn.Linear(2048, 120)"
+    command: str | None = None  # what to type, where it is an option: "--input 1,3,28,28"
+
+
+class Cause(Struct, omit_defaults=True):
+    """Why the run failed. Where that is not certain, the sentence says what is known and no more."""
+
+    kind: str  # "linear-features", "view-size", "dtype", "unknown"…
+    sentence: str  # "fc1 (Linear) takes 1568 features, got 2048 = 32·8·8 from pool, flattened at models/cnn.py:26"
+    path: str = ""  # of the module whose call or code failed
+    site: Site | None = None
+    fits: list[Fit] = field(default_factory=list)
+
+
 class Prediction(Struct, omit_defaults=True):
     """One tensor that the root returned: its shape and its first values, as numbers or text."""
 
@@ -192,6 +210,7 @@ class Trace(Struct):
     error: CallError | None = None
     timing: Timing | None = None
     prediction: list[Prediction] = field(default_factory=list)
+    cause: Cause | None = None  # of a failed run: why, and what would fit
 
     def walk(self) -> Iterator[tuple[int, Call]]:
         """Every call with its depth, in call order; iterative, so that no depth of nesting is too deep."""

@@ -671,3 +671,108 @@ def test_a_verdict_that_does_not_fit_beside_the_times_has_a_line_of_its_own():
     shown = text(on_a_device("device", 3_100_000, 3_000_000), width=80).splitlines()
     assert shown[2] == "  bound by the device: the device worked 3.000 ms of 3.100 ms"
     assert all(len(line) <= 80 for line in shown)
+
+
+# what things are, for who sees a tree for the first time
+
+
+def test_explain_says_what_each_kind_of_thing_is():
+    """Under the first line of each kind, once; below the tree, what its signs mean."""
+    assert text(nested(), width=100, explain=True) == drawing("""
+        Net   models/net.py:8   144 parameters   cpu   eval, inference mode
+
+                                                                             µs            params
+        Net.__call__                      [2, 8] → [2, 8]                 100.0               144
+        │  model(x) runs type(model).__call__: the hooks and, between them, forward
+        ├─ forward pre-hooks
+        │  │  run before forward, and may replace its arguments
+        │  └─ check     forward pre-hook  changed nothing                                          :50
+        │     a hook: a function that register_forward_pre_hook added; __call__ calls it
+        ├─ forward  models/net.py:20
+        │  │  the model's own code: the method that __call__ runs between the hooks
+        │  ├─ layer0    Block             [2, 8] → [2, 8]                  30.0  ██▍◂          72  :22
+        │  │  │  a submodule: this is a __call__ of its own, with its own hooks and forward
+        │  │  ├─ halve  forward pre-hook  args[0] replaced, float32[2,8]                           :40
+        │  │  └─ fc     Linear            [2, 8] → [2, 8]                  20.0  █▋            72  :15
+        │  └─ layer1    Block             [2, 8] → [2, 8]                  30.0  ██▍           72  :23
+        │     ├─ x * 2                    [2, 8]                            4.0  ▍                 :14
+        │     │  an operation: it runs inside forward, without a __call__ and without hooks
+        │     └─ fc     Linear            [2, 8] → [2, 8]                  20.0  █▋            72  :15
+        └─ forward hooks
+           │  run after forward, and may replace its output
+           └─ log       forward hook      output replaced, float32[2,8]                            :51
+
+        →    input shapes → output shapes; one shape alone where both are the same
+        █    its share of the whole time
+        ◂    the costliest module of its level, a quarter of the whole time or more
+        :24  the line of code that made the call
+        """)
+
+
+def test_explain_of_a_failed_call_in_a_narrow_terminal():
+    """Sentences wrap beside the tree's lines, which go on."""
+    assert (
+        text(failed(), width=60, explain=True).split("\n\n")[1].splitlines()[1:]
+        == drawing("""
+        ✗ Net.__call__        [1,9]                     90
+        │  model(x) runs type(model).__call__: the hooks and,
+        │  between them, forward
+        ├─ forward pre-hooks  none
+        │  run before forward, and may replace its arguments
+        ├─ forward  models/net.py:20
+        │  │  the model's own code: the method that __call__ runs
+        │  │  between the hooks
+        │  ├─ linear  Linear  [1,9] → [1,9]             90  :21
+        │  │  a submodule: this is a __call__ of its own, with its
+        │  │  own hooks and forward
+        │  └─ ✗ x.view        [1,9] ✗ size [-1, 8]          :22
+        │     an operation: it runs inside forward, without a
+        │     __call__ and without hooks
+        │     ✗ it raised an exception, and so has no output; the
+        │     calls around it ended with it
+        └─ forward hooks  none
+           run after forward, and may replace its output
+        """).splitlines()
+    )
+
+
+def test_explain_quotes_the_readers_own_expression():
+    """Where it is short; control characters in it stay text."""
+    shown = cnn()
+    shown.calls[0].children[0].site = Site(FILE, 25, text="self.conv1(x)")
+    assert "a submodule: self.conv1(x) is a __call__ of its own" in text(shown, width=100, explain=True)
+    shown.calls[0].children[0].site = Site(FILE, 25, text="self.\x1b[31m(x)")
+    assert r"a submodule: self.\x1b[31m(x) is a __call__" in text(shown, width=100, explain=True)
+    shown.calls[0].children[0].site = Site(FILE, 25, text="self.conv1(" + "x" * 50 + ")")
+    assert "a submodule: this is a __call__ of its own" in text(shown, width=100, explain=True)
+
+
+def test_explain_of_a_caught_error():
+    """The run went on, and the sentence says so."""
+    caught = CallError("RuntimeError", "no", raised_here=True, caught=True)
+    root = module("Net", "Net", (1,), (1,), module("fast", "Linear", (1,), None, error=caught), path="")
+    assert "│     ✗ it raised an exception, and so has no output; the code around it caught" in (
+        text(trace(root), width=100, explain=True)
+    )
+
+
+@pytest.mark.parametrize("make", [cnn, nested, failed])
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_explain_only_adds_lines(make, width):
+    """Without its sentences, the tree is the one without explain."""
+    plain, more = text(make(), width=width).splitlines(), iter(text(make(), width=width, explain=True).splitlines())
+    assert all(line in more for line in plain)  # in this order: `in` uses up what it passes
+
+
+def test_explain_of_a_trace_without_calls():
+    """Nothing was called: there is nothing to explain."""
+    shown = cnn()
+    shown.calls = []
+    assert text(shown, width=100, explain=True) == text(shown, width=100)
+
+
+@settings(max_examples=30, deadline=None)
+@given(traces(), st.integers(60, 200))
+def test_no_explained_line_is_wider_than_the_terminal(shown, width):
+    """Sentences wrap, whatever the model."""
+    assert all(cell_len(line) <= width for line in text(shown, width=width, explain=True).splitlines())

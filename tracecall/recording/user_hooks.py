@@ -58,7 +58,7 @@ def watch(
 ) -> list[WatchedHook]:
     """Watch every hook on these modules, and with scope "all" every global one, but not the tracer's `own`."""
     watched = []
-    everywhere = list(_global_hooks()) if scope == "all" else []
+    everywhere = list(global_hooks()) if scope == "all" else []
     for table, key, hook, info in [*everywhere, *(found for module in modules for found in module_hooks(module))]:
         if not own(hook) and not _is_watched(hook, run):
             watcher = WatchedHook(table, key, hook, info, run)
@@ -86,7 +86,8 @@ def module_hooks(module: nn.Module) -> Iterator[tuple[Table, int, Callable[..., 
         yield module._forward_hooks, key, hook, Hook("forward hook", "module", with_kwargs, always)
 
 
-def _global_hooks() -> Iterator[tuple[Table, int, Callable[..., Any], Hook]]:
+def global_hooks() -> Iterator[tuple[Table, int, Callable[..., Any], Hook]]:
+    """The forward pre-hooks and forward hooks that run for every module, the tracer's own among them."""
     for key, hook in list(torch_module._global_forward_pre_hooks.items()):
         yield torch_module._global_forward_pre_hooks, key, hook, Hook("forward pre-hook", "global")
     for key, hook in list(torch_module._global_forward_hooks.items()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -15,6 +17,8 @@ RIGHT = ("time", "device time", "parameters", "line")
 BAR = 8
 WIDEST_LABEL = 44
 SHORTEST_NAME = 12
+SHORTEST_SENTENCE = 30
+PROSE = 88  # a longer line of prose is hard to read, however wide the terminal
 GAP = "  "
 HOT = "◂"
 
@@ -68,8 +72,19 @@ def lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
     title.rstrip()
     return [
         *([title] if title.plain else []),
-        *(_line(row, i, columns, widths, label, total) for i, row in enumerate(rows)),
+        *(
+            line
+            for i, row in enumerate(rows)
+            for line in (_sentence(row, width) if row.says else [_line(row, i, columns, widths, label, total)])
+        ),
     ]
+
+
+def _sentence(row: Row, width: int) -> list[Text]:
+    """What is said about the line above: wrapped beside the tree's lines, which go on."""
+    guide = _cut_guide(row.guide, width - SHORTEST_SENTENCE)
+    wrapped = textwrap.wrap(row.says, max(1, min(width, PROSE) - cell_len(guide)), break_on_hyphens=False)
+    return [Text(guide + line, QUIET, no_wrap=True, overflow="ellipsis") for line in wrapped]
 
 
 def total_time(trace: Trace) -> int:

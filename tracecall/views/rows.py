@@ -14,7 +14,7 @@ from tracecall.views.header import BAD, MODULE, QUIET
 
 @dataclass
 class Row:
-    """One line of the tree; a row with a `note` has no columns."""
+    """One line of the tree; a row with a `note` has no columns, nor has one that `says` a sentence."""
 
     guide: str
     name: str
@@ -24,6 +24,7 @@ class Row:
     sources: list[str] = field(default_factory=list)
     obvious: bool = False  # the only source is the line above
     note: Text | None = None
+    says: str = ""  # one sentence about the line above
     hot: bool = False  # on the hot path
 
 
@@ -36,6 +37,57 @@ def rows(trace: Trace, depth: int | None, operations: str) -> Iterator[Row]:
             yield from _chain(trace, call, depth, operations)
         else:
             yield Row("", labels.safe(call.name), call=call)
+
+
+def explained(trace: Trace, shown: list[Row]) -> Iterator[Row]:
+    """The rows with a sentence under the first one of each kind, for who sees such a tree for the first time."""
+    said: set[str] = set()
+    failing = trace.failing()
+    for i, row in enumerate(shown):
+        yield row
+        below = row.guide.replace("├─ ", "│  ").replace("└─ ", "   ")
+        if i + 1 < len(shown) and len(shown[i + 1].guide) > len(row.guide):
+            below += "│  "  # the line to what stands inside goes on
+        for kind, sentence in _sentences(row, failing):
+            if kind not in said:
+                said.add(kind)
+                yield Row(below, "", says=sentence)
+
+
+def _sentences(row: Row, failing: Call | None) -> Iterator[tuple[str, str]]:
+    """What there is to say about a row: the kind of thing that it is, and a sentence about that kind."""
+    call = row.call
+    if call is None:
+        if row.name in _CHAIN:
+            yield row.name, _CHAIN[row.name]
+        return
+    if call.hook is not None:
+        name = "register_" + ("module_" if call.hook.scope == "global" else "") + call.hook.when.replace(" ", "_")
+        yield "hook", f"a hook: a function that {name.replace('pre-hook', 'pre_hook')} added; __call__ calls it"
+    elif call.kind == "operation":
+        yield "operation", "an operation: it runs inside forward, without a __call__ and without hooks"
+    elif not row.guide:
+        yield "root", "model(x) runs type(model).__call__: the hooks and, between them, forward"
+    else:
+        yield "submodule", f"a submodule: {_quoted(call)} is a __call__ of its own, with its own hooks and forward"
+    if call.error is not None and call.error.caught:
+        yield "caught", "✗ it raised an exception, and so has no output; the code around it caught the exception"
+    elif call is failing:
+        yield "failed", "✗ it raised an exception, and so has no output; the calls around it ended with it"
+
+
+def _quoted(call: Call) -> str:
+    """The expression that made a call, where the reader may have written it and it is short."""
+    written = call.site.text if call.site is not None and not labels.is_torch(call.site) else None
+    return labels.safe(written) if written and len(written) <= LONGEST_QUOTE else "this"
+
+
+LONGEST_QUOTE = 40
+_CHAIN = {
+    "forward pre-hooks": "run before forward, and may replace its arguments",
+    "forward": "the model's own code: the method that __call__ runs between the hooks",
+    "forward hooks": "run after forward, and may replace its output",
+}
 
 
 def _chain(trace: Trace, call: Call, depth: int | None, operations: str) -> Iterator[Row]:
@@ -102,7 +154,9 @@ def _children(
 def _hidden(calls: list[Call], guide: str, operations: str, root: bool) -> Iterator[Row]:
     hidden = len(_siblings(calls, operations, root))
     if hidden:
-        yield Row(guide, "", note=Text(f"{guide}└─ {hidden} call{'' if hidden == 1 else 's'}, not shown", QUIET))
+        yield Row(
+            f"{guide}└─ ", "", note=Text(f"{guide}└─ {hidden} call{'' if hidden == 1 else 's'}, not shown", QUIET)
+        )
 
 
 def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[tuple[Call, bool, Call | None]]:

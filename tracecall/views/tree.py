@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
+import textwrap
+from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
@@ -12,15 +15,37 @@ from tracecall.calls import Trace
 from tracecall.views.below import failure, findings_lines, prediction
 from tracecall.views.columns import lines, total_time, unsteady
 from tracecall.views.header import QUIET, header
-from tracecall.views.rows import rows
+from tracecall.views.rows import explained, rows
 
 UNSTEADY = "~ the middle half of its runs spans more than half of its median"
+SIGNS = (  # each with how it is found in the tree
+    ("→", r"\] → ", "input shapes → output shapes; one shape alone where both are the same"),
+    ("█", "[▏▎▍▌▋▊▉█]", "its share of the whole time"),
+    ("◂", "◂", "the costliest module of its level, a quarter of the whole time or more"),
+    (":24", r" :\d+", "the line of code that made the call"),
+    ("←", " ← ", "what its input came from"),
+)
 
 
-def tree(trace: Trace, *, width: int = 100, depth: int | None = None, operations: str = "forward") -> RenderableType:
-    """Everything that `tracecall run` prints. `depth` counts module calls below the root, None for all of them."""
+def tree(
+    trace: Trace,
+    *,
+    width: int = 100,
+    depth: int | None = None,
+    operations: str = "forward",
+    explain: bool = False,
+) -> RenderableType:
+    """Everything that `tracecall run` prints. `depth` counts module calls below the root, None for all of them.
+
+    `explain` adds a sentence under the first line of each kind, and what the signs mean below the tree.
+    """
     shown = list(rows(trace, depth, operations))
-    parts: list[RenderableType] = [*header(trace, width), Text(), *lines(trace, shown, width)]
+    if explain:
+        shown = list(explained(trace, shown))
+    drawn = lines(trace, shown, width)
+    parts: list[RenderableType] = [*header(trace, width), Text(), *drawn]
+    if explain and (signs := list(_signs(drawn, width))):
+        parts += [Text(), *signs]
     total = total_time(trace)
     if any(row.call is not None and unsteady(row.call, total) for row in shown):
         parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
@@ -33,10 +58,25 @@ def tree(trace: Trace, *, width: int = 100, depth: int | None = None, operations
     return Group(*parts)
 
 
-def text(trace: Trace, *, width: int | None = None, depth: int | None = None, operations: str = "forward") -> str:
+def _signs(drawn: list[Text], width: int) -> Iterator[Text]:
+    """What the signs in a tree mean, of those that it has."""
+    for sign, seen, meaning in SIGNS:
+        if any(re.search(seen, line.plain) for line in drawn):
+            for i, words in enumerate(textwrap.wrap(meaning, max(1, width - 5))):
+                yield Text(f"{'' if i else sign:<5}{words}", QUIET, no_wrap=True, overflow="ellipsis")
+
+
+def text(
+    trace: Trace,
+    *,
+    width: int | None = None,
+    depth: int | None = None,
+    operations: str = "forward",
+    explain: bool = False,
+) -> str:
     """The same without colours, as `print(trace)` shows it."""
     width = width or shutil.get_terminal_size((100, 24)).columns
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False)
-    console.print(tree(trace, width=width, depth=depth, operations=operations))
+    console.print(tree(trace, width=width, depth=depth, operations=operations, explain=explain))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
