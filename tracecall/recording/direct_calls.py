@@ -10,12 +10,57 @@ import dis
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from inspect import CO_GENERATOR
 from types import CodeType, FrameType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from tracecall.recording.sites import Place, local_value
+
+if TYPE_CHECKING:
+    from tracecall.recording.open_calls import OpenCall
+    from tracecall.recording.recorder import Recorder
+
 _WORD = "forward"
+
+
+def look_for_bypass(recorder: Recorder, frame: FrameType | None, opened: OpenCall | None) -> None:
+    """A frame that runs another module's forward, between a call and the open call around it, was called direct."""
+    around = None if opened is None else opened.frame
+    while frame is not None and frame is not around:
+        if id(frame.f_code) in recorder.modules.forward_codes:
+            bypassed_module(recorder, frame, opened)
+        frame = frame.f_back
+
+
+def forward_around(recorder: Recorder, frame: FrameType | None) -> tuple[nn.Module, str] | None:
+    """The innermost module of the model whose forward runs in a frame around this one, with its path."""
+    while frame is not None:
+        code = frame.f_code
+        if id(code) in recorder.modules.forward_codes and code.co_varnames:
+            module = local_value(frame, code.co_varnames[0])
+            path = recorder.modules.paths.get(id(module))
+            if path is not None and isinstance(module, nn.Module):
+                return module, path
+        frame = frame.f_back
+    return None
+
+
+def bypassed_module(recorder: Recorder, frame: FrameType, opened: OpenCall | None, module: object = None) -> str | None:
+    """The path of the module whose forward this frame runs without its `__call__`, noted as a bypass."""
+    code = frame.f_code
+    if not code.co_varnames or code.co_flags & CO_GENERATOR or (opened and frame is opened.own_forward):
+        return None  # a generator's body runs after its call has ended
+    if module is None:
+        module = local_value(frame, code.co_varnames[0])
+    if opened is not None and module is opened.module:
+        opened.own_forward = frame  # under a decorator, or its class's forward called through super()
+        return None
+    path = recorder.modules.paths.get(id(module))
+    if path is not None and frame.f_back is not None and path not in recorder.bypasses:
+        recorder.bypasses[path] = Place(frame.f_back.f_code, frame.f_back.f_lasti)
+    return path
 
 
 class DirectCalls:

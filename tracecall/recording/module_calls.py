@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, Value
+from tracecall.recording.direct_calls import look_for_bypass
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
 from tracecall.recording.open_calls import OpenCall, Thread
@@ -120,10 +121,10 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         if known.opaque is not None:
             call.opaque = known.opaque
         if above is None:
-            recorder.look_for_bypass(caller, None)
+            look_for_bypass(recorder, caller, None)
             above = recorder.adopt(thread, call)
         elif not direct:
-            recorder.look_for_bypass(caller, above)  # perhaps from a forward that was called directly
+            look_for_bypass(recorder, caller, above)  # perhaps from a forward that was called directly
         sources.number += 1
         opened = OpenCall(call, module, frame, sources.number, known.names)
         names, arguments = known.parameters, opened.arguments

@@ -17,6 +17,7 @@ from torch.autograd import Function
 
 from tracecall.calls import Call, Value
 from tracecall.recording import values
+from tracecall.recording.direct_calls import bypassed_module, forward_around
 from tracecall.recording.failures import describe
 from tracecall.recording.modes import QuietMode, run_unchanged
 from tracecall.recording.open_calls import OpenCall, Thread
@@ -163,7 +164,7 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
             return None
         home, path = opened.names.home, opened.call.path
     else:
-        found = recorder.forward_around(frame)
+        found = forward_around(recorder, frame)
         if found is None:
             return None
         opened = recorder.outside
@@ -185,7 +186,7 @@ def _begin(recorder: Recorder, thread: Thread, func: Any, args: Any, kwargs: Any
         code = current.f_code
         back = current.f_back
         if id(code) in codes and back is not None and (wanted is None or back.f_back is not wanted):
-            outer = recorder.bypassed_module(current, opened)
+            outer = bypassed_module(recorder, current, opened)
             bypassed = bypassed or outer
         if code is _FUNCTION_APPLY:
             opaque, chosen = "autograd.Function", None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Value
 from tracecall.recording import user_hooks, values
-from tracecall.recording.direct_calls import DirectCalls
+from tracecall.recording.direct_calls import DirectCalls, bypassed_module
 from tracecall.recording.global_hooks import GlobalHooks
 from tracecall.recording.modes import suited
 from tracecall.recording.module_calls import Known, is_own, make_hooks
@@ -28,7 +27,7 @@ from tracecall.recording.modules import ForwardNames, Modules
 from tracecall.recording.opaque import Curtain
 from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.recursion import raise_recursion_limit, restore_recursion_limit
-from tracecall.recording.sites import Place, first_argument, local_value
+from tracecall.recording.sites import Place, first_argument
 from tracecall.recording.sources import Sources
 
 Operations = Literal["none", "forward", "all"]
@@ -200,14 +199,6 @@ class Recorder:
             self.close(thread)
         return thread.stack[-1]
 
-    def look_for_bypass(self, frame: FrameType | None, opened: OpenCall | None) -> None:
-        """A frame that runs another module's forward, between a call and the open call around it, was called direct."""
-        around = None if opened is None else opened.frame
-        while frame is not None and frame is not around:
-            if id(frame.f_code) in self.modules.forward_codes:
-                self.bypassed_module(frame, opened)
-            frame = frame.f_back
-
     def _forward_runs(self, frame: FrameType) -> None:
         """A forward of the model begins: in the frame that `__call__` runs it in, or called directly."""
         thread = self.thread()
@@ -217,36 +208,9 @@ class Recorder:
             opened = self.innermost(thread, frame.f_back)
             back = frame.f_back
             if opened is None or back is None or back.f_back is not opened.frame:
-                self.bypassed_module(frame, opened, first_argument(frame))
+                bypassed_module(self, frame, opened, first_argument(frame))
         except Exception as error:
             self.broke(error)
-
-    def forward_around(self, frame: FrameType | None) -> tuple[nn.Module, str] | None:
-        """The innermost module of the model whose forward runs in a frame around this one, with its path."""
-        while frame is not None:
-            code = frame.f_code
-            if id(code) in self.modules.forward_codes and code.co_varnames:
-                module = local_value(frame, code.co_varnames[0])
-                path = self.modules.paths.get(id(module))
-                if path is not None and isinstance(module, nn.Module):
-                    return module, path
-            frame = frame.f_back
-        return None
-
-    def bypassed_module(self, frame: FrameType, opened: OpenCall | None, module: object = None) -> str | None:
-        """The path of the module whose forward this frame runs without its `__call__`, noted as a bypass."""
-        code = frame.f_code
-        if not code.co_varnames or code.co_flags & CO_GENERATOR or (opened and frame is opened.own_forward):
-            return None  # a generator's body runs after its call has ended
-        if module is None:
-            module = local_value(frame, code.co_varnames[0])
-        if opened is not None and module is opened.module:
-            opened.own_forward = frame  # under a decorator, or its class's forward called through super()
-            return None
-        path = self.modules.paths.get(id(module))
-        if path is not None and frame.f_back is not None and path not in self.bypasses:
-            self.bypasses[path] = Place(frame.f_back.f_code, frame.f_back.f_lasti)
-        return path
 
     # what went in and came out
 
@@ -392,50 +356,6 @@ class Recorder:
         """Pre-hooks that will run unwatched in this call, which has just begun: after the user's global ones."""
         self.missed_before.append((call, len(torch_module._global_forward_pre_hooks) - 1, self.missed))
         self.missed = []
-
-    def thread_of(self, module: nn.Module, frame: FrameType) -> Thread | None:
-        """The thread whose innermost open call is the call of `module` that runs a hook in `frame`."""
-        thread = self.thread()
-        if not self.active or thread is None or thread.busy or not thread.stack:
-            return None
-        opened = self.innermost(thread, frame)
-        return thread if opened is not None and opened.module is module else None
-
-    def open_hook(
-        self, thread: Thread, call: Call, module: nn.Module, frame: FrameType, hook: object, given: dict[int, str]
-    ) -> OpenCall:
-        """A hook begins, with the tensors it was given (by id); calls inside it are its own."""
-        names = ForwardNames(user_hooks.plain(hook))
-        opened = OpenCall(call, module, frame, self.sources.next_number(), names)
-        opened.arguments, opened.written = given, set()
-        thread.stack.append(opened)
-        return opened
-
-    def close_hook(self, thread: Thread, frame: FrameType) -> None:
-        """A hook returned."""
-        opened = self.unwind(thread, frame)
-        if opened is not None:
-            opened.returned = True
-            self.close(thread)
-
-    def hook_raised(
-        self, thread: Thread, frame: FrameType, error: BaseException, watcher: user_hooks.WatchedHook, module: nn.Module
-    ) -> None:
-        """An exception left a hook, and with it the call that torch ran it for: no other hook of ours will tell."""
-        opened = self.unwind(thread, frame)
-        if opened is None:
-            return
-        self.failed(opened, error)
-        self.close(thread)
-        if thread.stack and thread.stack[-1].returned:
-            self.failed(thread.stack[-1], error)
-            if not user_hooks.more_always_called(watcher, module):
-                self.close(thread)
-
-    def close_call(self, thread: Thread, opened: OpenCall) -> None:
-        """The last hook of a call has run."""
-        if thread.stack and thread.stack[-1] is opened:
-            self.close(thread)
 
 
 def _caught(call: Call) -> None:
