@@ -218,3 +218,21 @@ def test_a_timing_run_that_made_other_calls_is_a_finding() -> None:
 
     trace = tracecall.measure(Alternating(), (X,), repeat=4, warmup=0)
     assert "other-calls" in [finding.kind for finding in trace.findings] or only(trace, "odd").samples != 4
+
+
+def test_views_of_parameters_are_made_once_in_inference_mode() -> None:
+    """chunk and split of a parameter, as in nn.MultiheadAttention without a batch: the mode makes no second view."""
+
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(6, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = self.weight.chunk(3)
+            return x @ (q + k.reshape(2, 4) + v.flatten().view(2, 4)).T
+
+    attention, x = nn.MultiheadAttention(4, 2).eval(), torch.ones(5, 4)
+    with torch.inference_mode():
+        assert tracecall.trace(Packed(), x).error is None
+        assert tracecall.trace(attention, x, x, x).error is None

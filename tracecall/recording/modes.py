@@ -54,6 +54,8 @@ def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
 def _is_composite(func: Any) -> bool:
     if not isinstance(func, torch._ops.OpOverload):
         return False
+    if any(returned.alias_info is not None for returned in func._schema.returns):
+        return False  # a view computes nothing, and torch makes a view of a parameter only once
     try:
         return _C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
     except RuntimeError:  # prim::layout and the like are no operations of the dispatcher's
