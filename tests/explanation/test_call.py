@@ -114,6 +114,28 @@ def test_arguments_that_a_hook_replaced_are_told() -> None:
     assert seen(second)["forward got the very arguments that you passed"] is False
 
 
+def test_what_put_other_arguments_in_place_is_named() -> None:
+    """A hook of the user's that replaced them, or torch, which wraps tensors for a full backward hook."""
+    model = Net()
+    model.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+    assert "put others in their place" in steps("call", model)[1].claim
+    model = Net()
+    model.register_full_backward_hook(lambda module, given, out: None)
+    claim = steps("call", model, X.clone().requires_grad_())[1].claim
+    assert "for it torch wrapped the tensors" in claim
+    assert "changed" not in claim
+    assert "for it torch wrapped the tensors" in steps("forward", model)[0].claim
+
+
+def test_other_arguments_without_a_known_reason_are_told() -> None:
+    class Doubles(Net):
+        def __call__(self, x: Any) -> Any:
+            return super().__call__(x * 2)
+
+    claim = steps("call", Doubles())[1].claim
+    assert claim.endswith("The arguments that `forward` got are not the objects that you passed.")
+
+
 @pytest.mark.parametrize("in_place", [True, False])
 def test_a_compiled_forward_is_told(in_place: bool) -> None:
     model: Any = Net()

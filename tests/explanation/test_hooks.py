@@ -61,13 +61,51 @@ def test_the_user_s_hooks_are_told() -> None:
     """One that replaces the output, one that replaces the input, one that does nothing."""
     model = Net()
     model.register_forward_hook(lambda module, args, output: output * 2)
-    assert "what came out is not what `forward` returned" in told(steps("hooks", model))
+    assert "on the root, put something else in the place of what `Net.forward` returned" in told(steps("hooks", model))
     model = Net()
     model.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
-    assert "what `forward` got is not what you passed" in told(steps("hooks", model))
+    assert "replaced arguments, so `Net.forward` did not get what was passed" in told(steps("hooks", model))
     model = Net()
     model.register_forward_hook(lambda module, args, output: None)
-    assert "changed something" not in told(steps("hooks", model))
+    assert told(steps("hooks", model)).endswith("Your own hooks are part of this run: 1 ran.")
+
+
+def test_a_hook_s_sentence_names_its_module() -> None:
+    """What a hook on a submodule changed is not said of the root."""
+    model = Net()
+    model.a.register_forward_hook(lambda module, args, output: output + 1)
+    text = told(steps("hooks", model))
+    assert "a forward hook on `a`, put something else in the place of what the `forward` of `a` returned" in text
+    assert "`Net.forward` returned" not in text
+
+
+def test_hooks_that_write_in_place_are_told_apart() -> None:
+    """The object is the same one: in the parts about hooks, about the call and about what came out."""
+    model = Net()
+    model.register_forward_pre_hook(lambda module, args: (args[0].add_(1), None)[1])
+    text = told(steps("hooks", model, X.clone()))
+    assert "wrote into the arguments before `Net.forward` got them" in text
+    assert "did not get what was passed" not in text
+    called = steps("call", model, X.clone())[1]
+    assert seen(called)["forward got the very arguments that you passed"] is True
+    assert "with the same arguments" not in called.claim
+    assert "had written into them" in called.claim
+    model = Net()
+    model.register_forward_hook(lambda module, args, output: (output.mul_(2), None)[1])
+    text = told(steps("hooks", model))
+    assert "wrote into what `Net.forward` returned: it is still the same object" in text
+    assert "in the place of" not in text
+    assert "wrote into it before you got it" in steps("forward", model)[0].claim
+
+
+def test_only_some_hooks_get_a_sentence() -> None:
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
+    for module in model:
+        module.register_forward_hook(lambda module, args, output: output + 1)
+    step = steps("hooks", model)[-1]
+    assert step.claim.count("put something else") == 3
+    assert "The list below has what the others changed." in step.claim
+    assert len(seen(step)["in the order in which they ran"]) == 6
 
 
 def test_a_module_compiled_in_place_is_told() -> None:

@@ -55,6 +55,73 @@ def test_a_train_of_the_class_s_own_is_told() -> None:
     assert "only set" in steps("modes", Net())[0].claim
 
 
+def test_a_mode_that_was_not_reached_is_not_compared() -> None:
+    """A train() that never enters train mode, and an eval() that never leaves it."""
+
+    class Frozen(nn.Sequential):
+        def train(self, mode: bool = True) -> Any:
+            return super().train(False)
+
+    class Stuck(nn.Sequential):
+        def eval(self) -> Any:
+            return self
+
+    step = steps("modes", Frozen(nn.Linear(4, 100), nn.Dropout()).eval())[0]
+    assert "After `model.train()`, `self.training` is False. So the two modes cannot be compared." in step.claim
+    assert seen(step)["self.training after model.train()"] is False
+    assert EQUAL not in seen(step)
+    step = steps("modes", Stuck(nn.Linear(4, 100), nn.Dropout()))[0]
+    assert "`Stuck` defines an `eval()` of its own" in step.claim
+    assert "After `model.eval()`, `self.training` is True." in step.claim
+    assert EQUAL not in seen(step)
+
+
+def test_submodules_that_keep_their_mode_are_told() -> None:
+    class KeepsNorm(nn.Sequential):
+        def train(self, mode: bool = True) -> Any:
+            super().train(mode)
+            self[1].eval()
+            return self
+
+    step = steps("modes", KeepsNorm(nn.Linear(4, 3), nn.BatchNorm1d(3)))[0]
+    assert "`model.train()` leaves `1` in eval mode." in step.claim
+    assert seen(step)[EQUAL] is True
+
+
+def test_other_numbers_have_a_reason() -> None:
+    """A method that forward calls looks at the mode; or nothing that ran was seen to."""
+
+    class Helps(Net):
+        def forward(self, x: Any) -> Any:
+            return self.helper(self.a(x))
+
+        def helper(self, x: Any) -> Any:
+            return x * 2 if self.training else x
+
+    step = steps("modes", Helps())[0]
+    assert "`forward` does not name it in any module here" in step.claim
+    assert "Helps.helper`, which runs too, looks at `self.training`." in step.claim
+
+    class Hides(Net):
+        def forward(self, x: Any) -> Any:
+            return self.a(x) * (1 + vars(self)["training"])
+
+    assert "so something else that runs depends on the mode" in steps("modes", Hides())[0].claim
+
+
+def test_two_runs_are_not_every_run() -> None:
+    class Counts(Net):
+        runs = 0
+
+        def forward(self, x: Any) -> Any:
+            self.runs += 1
+            return self.a(x) * self.runs
+
+    step = steps("modes", Counts())[0]
+    assert "Two runs in the same mode gave different numbers" in step.claim
+    assert "every run" not in step.claim
+
+
 def test_gradients_are_left_to_the_user() -> None:
     step = steps("modes", Net())[1]
     assert step.title == "Gradients are not the work of __call__"

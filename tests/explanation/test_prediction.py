@@ -37,6 +37,41 @@ def test_a_linear_with_a_hook_gives_other_numbers() -> None:
     assert "the same numbers" not in claim(model)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_weights_that_forward_writes(before: bool) -> None:
+    """The numbers come from the weights as they were when the Linear ran, not from what became of them."""
+
+    def forward(self: Any, x: Any) -> Any:
+        if before:
+            self.a.weight.data.mul_(2)
+        y = self.a(x)
+        if not before:
+            self.a.weight.data.mul_(2)
+        return y
+
+    assert "the same numbers" in claim(made(forward))
+
+
+def test_what_is_added_later_is_not_laid_on_the_call() -> None:
+    def forward(self: Any, x: Any) -> Any:
+        y = self.a(x)
+        y.data.add_(1)
+        return y
+
+    text = claim(made(forward))
+    assert "other numbers, so something else had a part in the numbers that came out" in text
+    assert "in the call of" not in text
+
+
+def test_a_linear_that_is_not_done_by_hand_is_named_model() -> None:
+    """Complex numbers, or a forward that takes what the weights do not fit."""
+    model = nn.Linear(4, 3, dtype=torch.complex64)
+    assert "that `model` (Linear) returned" in claim(model, X.to(torch.complex64))
+    other = nn.Linear(4, 3)
+    other.__dict__["forward"] = lambda x: x * 2
+    assert "that `model` (Linear) returned" in claim(other, torch.ones(2, 7))
+
+
 def test_a_last_linear_is_named() -> None:
     assert "`b`, a Linear" in claim(Net())
 

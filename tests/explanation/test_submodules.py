@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -43,6 +44,40 @@ def test_submodules_that_are_never_called() -> None:
         (step,) = steps("submodules", model, torch.ones(1, 3, 8))
     assert step.title == "No submodule is called"
     assert "though it has" in step.claim
+
+
+def test_submodules_called_in_another_thread_are_told() -> None:
+    """The interpreter is watched in one thread only; the recorded calls know of all."""
+
+    class Threaded(Net):
+        def forward(self, x: Any) -> Any:
+            found: list[Any] = []
+            thread = threading.Thread(target=lambda: found.append(self.a(x)), name="worker")
+            thread.start()
+            thread.join()
+            return found[0]
+
+    first, second = steps("submodules", Threaded())
+    assert "`forward` made 1 submodule call. It ran in another thread" in first.claim
+    assert seen(first)["submodule calls, and the threads that they ran in"] == ["a   worker"]
+    assert "1 submodule call and" in second.claim
+
+
+def test_a_model_that_calls_itself_is_named_so() -> None:
+    class Again(nn.Module):
+        def forward(self, x: Any, n: int = 2) -> Any:
+            return x * 2 if n == 0 else self(x, n - 1)
+
+    assert "it calls the model itself, which is a module too" in steps("submodules", Again())[0].claim
+
+
+def test_a_module_made_by_forward_is_no_part_of_the_model() -> None:
+    class Makes(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return nn.ReLU()(x)
+
+    assert "a module (ReLU) that is no part of the model" in steps("submodules", Makes())[0].claim
+    assert "a ReLU that is no part of the model" in told(steps("prediction", Makes()))
 
 
 def test_modules_that_are_bypassed() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.explanation.models import Net, X
-from tracecall.explanation.watching import Function, watch
+from tracecall.explanation.watching import Function, _c_name, watch
 
 
 def test_forward_is_seen_with_its_arguments_and_result() -> None:
@@ -18,6 +18,17 @@ def test_forward_is_seen_with_its_arguments_and_result() -> None:
     assert watched.forward is not None
     assert watched.given[1] is X
     assert watched.forward_returned is watched.output
+
+
+def test_a_c_function_has_the_name_that_users_write() -> None:
+    """Not how pybind11 names what it keeps beside it."""
+
+    class Operation:
+        __module__ = "torch._ops.quantized"
+        __qualname__ = "pybind11_detail_function_record_v1_abi_1.linear_dynamic"
+
+    assert _c_name(Operation) == "torch.ops.quantized.linear_dynamic"
+    assert _c_name(torch.conv2d) == "torch.conv2d"
 
 
 def test_another_model_s_forward_is_not_the_root_s() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 
 from tracecall.explanation.code import assignment, class_head, place, quoted
 from tracecall.explanation.subject import Subject
+from tracecall.explanation.user_hooks import changes, hooks_that_replaced, hooks_that_wrote, names
 from tracecall.recording.differences import same_output
 from tracecall.story import Evidence, Step
 
 
-def steps(subject: Subject) -> list[Step]:
+def steps(subject: Subject) -> Iterator[Step]:
     """Python's own step, and the one that nn.Module takes from there."""
-    return [_python(subject), _forward(subject)]
+    yield _python(subject)
+    yield _forward(subject)
 
 
 def _python(subject: Subject) -> Step:
@@ -82,6 +85,7 @@ def _forward(subject: Subject) -> Step:
             claim = "`self.forward` is not a Python function here, so its run cannot be watched."
         return Step("call", title, claim, evidence, quoted(subject.forward))
     unchanged = _arrived(subject)
+    written = hooks_that_wrote(subject, "forward pre-hook", "args", "kwargs")
     if not subject.reaches_module_call:
         claim = (
             "This `__call__` ran `forward` by itself and never came to the `__call__` of `nn.Module`. So nothing that "
@@ -94,11 +98,17 @@ def _forward(subject: Subject) -> Step:
         )
     else:
         claim = "That is why writing `forward` is enough: `__call__` comes with `nn.Module` and runs `self.forward`" + (
-            " with the same arguments." if unchanged else "."
+            " with the same arguments." if unchanged and not written else "."
         )
     if not unchanged:
-        claim += " The arguments that `forward` got are not the ones that you passed: something before it changed them."
+        claim += " " + _not_arrived(subject)
+    if unchanged and written:
+        claim += (
+            f" It got the objects that you passed, but before that the forward pre-hook {names(written)} had written "
+            "into them."
+        )
     evidence.append(Evidence("forward got the very arguments that you passed", unchanged))
+    evidence += changes(written)
     if shadowed:
         claim += (
             " Here `self.forward` is an attribute of this object. It takes the place of the `forward` of the class "
@@ -107,6 +117,17 @@ def _forward(subject: Subject) -> Step:
         evidence.append(Evidence("self.forward is the class's forward", False))
         evidence.append(Evidence("self.forward is", place(subject.forward)))
     return Step("call", title, claim, evidence, quoted(subject.forward, most=16))
+
+
+def _not_arrived(subject: Subject) -> str:
+    """What is known of why forward got other objects than those that were passed."""
+    replacing = hooks_that_replaced(subject, "forward pre-hook", "args", "kwargs")
+    claim = "The arguments that `forward` got are not the objects that you passed"
+    if replacing:
+        return f"{claim}: the forward pre-hook {names(replacing)} put others in their place."
+    if subject.entered_backward_hook("setup_input_hook"):
+        return f"{claim}: a full backward hook is registered, and for it torch wrapped the tensors in new ones."
+    return claim + "."
 
 
 def _arrived(subject: Subject) -> bool:

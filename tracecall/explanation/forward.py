@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as torch_module
 
 from tracecall.explanation.code import signature, statements
-from tracecall.explanation.subject import Subject, summary
+from tracecall.explanation.subject import RunRaisedError, Subject, summary
+from tracecall.explanation.user_hooks import changes, hooks_that_replaced, hooks_that_wrote, names
 from tracecall.recording.differences import same_output
 from tracecall.story import Evidence, Step
 
 _LEAVES_OUT = "model.forward(x) leaves out what __call__ adds"
 
 
-def steps(subject: Subject) -> list[Step]:
+def steps(subject: Subject) -> Iterator[Step]:
     """What comes out, and what is left out where forward is called directly."""
     if subject.watched.forward is None or subject.opaque is not None:
-        return [_unseen(subject)]
-    return [_returned(subject), _direct(subject)]
+        yield _unseen(subject)
+        return
+    yield _returned(subject)
+    yield _direct(subject)
 
 
 def _unseen(subject: Subject) -> Step:
@@ -29,31 +33,31 @@ def _unseen(subject: Subject) -> Step:
 
 
 def _returned(subject: Subject) -> Step:
-    watched, written = subject.watched, subject.written("model")
+    watched, called = subject.watched, subject.written("model")
     same = watched.output is watched.forward_returned
-    evidence = [Evidence(f"{written} is what forward returned, the same object", same)]
-    replacing = [
-        call
-        for call in (subject.trace.calls[0].children if subject.trace.calls else ())
-        if call.hook is not None and call.hook.when == "forward hook" and call.changed
-    ]
+    evidence = [Evidence(f"{called} is what forward returned, the same object", same)]
+    replacing = hooks_that_replaced(subject, "forward hook", "output")
+    writing = hooks_that_wrote(subject, "forward hook", "output")
     if same:
         title = "What forward returned is what you get"
-        claim = f"`forward` returned an object, and `{written}` returned that very object: nothing took its place."
-        if replacing:
-            claim += f" But the forward hook `{replacing[-1].name}` changed it in place."
-            evidence += [Evidence(call.name, ", ".join(call.changed or [])) for call in replacing]
+        claim = f"`forward` returned an object, and `{called}` returned that very object: nothing took its place."
+        if writing:
+            claim += f" But the forward hook {names(writing)} wrote into it before you got it."
+            evidence += changes(writing)
     elif replacing:
         title = "A forward hook replaced what forward returned"
-        names = ", ".join(f"`{call.name}`" for call in replacing)
         claim = (
-            f"`{written}` did not return what `forward` returned: the forward hook {names} put something else in its "
-            "place."
+            f"`{called}` did not return what `forward` returned: the forward hook {names(replacing)} put something "
+            "else in its place."
         )
-        evidence += [Evidence(call.name, ", ".join(call.changed or [])) for call in replacing]
+        evidence += changes(replacing)
     else:
         title = "What forward returned is not what you get"
-        claim = f"`{written}` returned another object than `forward` did: something on the way out replaced it."
+        claim = f"`{called}` returned another object than `forward` did"
+        if subject.entered_backward_hook("setup_output_hook"):
+            claim += ": a full backward hook is registered, and for it torch wrapped the tensors in new ones."
+        else:
+            claim += ": something on the way out put it in the place of the first."
     returns = statements(subject.forward, lambda one: isinstance(one, ast.Return))
     return Step("forward", title, claim, evidence, returns[-1:])
 
@@ -64,7 +68,9 @@ def _direct(subject: Subject) -> Step:
     through, inside, output = _counted(subject, lambda: model(*subject.args, **subject.kwargs))
     try:
         alone, alone_inside, bare = _counted(subject, lambda: model.forward(*subject.args, **subject.kwargs))
-    except Exception as error:
+    except RunRaisedError as raised:
+        subject.call()  # if the model itself cannot run any more, the story ends, and this proves nothing
+        error = raised.error
         claim = (
             f"`{call}` works, but called directly `{direct}` raised {type(error).__name__}: `__call__` does more here."
         )

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from tracecall.calls import Call
 from tracecall.explanation.code import names_in, place, quoted, statements
+from tracecall.explanation.probes import ORDER, probed
 from tracecall.explanation.subject import Subject
-from tracecall.explanation.watching import watch
+from tracecall.explanation.user_hooks import MOST_LINES, own_hooks
 from tracecall.recording.user_hooks import global_hooks, hook_name, module_hooks
 from tracecall.story import Evidence, Source, Step
 
-MOST_LINES = 20  # of one list
-_ORDER = ("global forward pre-hook", "forward pre-hook", "global forward hook", "forward hook")
 
-
-def steps(subject: Subject) -> list[Step]:
+def steps(subject: Subject) -> Iterator[Step]:
     """Which way this model takes, and which way it would take with a hook of each kind."""
     if subject.opaque is None and not subject.reaches_module_call:
-        return [_not_here(subject)]
-    compiled = [_compiled(subject)] if subject.entered(nn.Module._wrapped_call_impl) else []
-    if subject.opaque is not None:
-        return compiled
-    return [*compiled, _short_or_long(subject), _in_order(subject), *_of_the_users(subject)]
+        yield _not_here(subject)
+        return
+    if subject.entered(nn.Module._wrapped_call_impl):
+        yield _compiled(subject)
+    if subject.opaque is None:
+        yield _short_or_long(subject)
+        yield _in_order(subject)
+        yield from own_hooks(subject)
 
 
 def _not_here(subject: Subject) -> Step:
@@ -39,7 +37,7 @@ def _not_here(subject: Subject) -> Step:
     )
     evidence = [
         Evidence("nn.Module.__call__ ran for the root", False),
-        Evidence("hooks that ran, of four that were registered", sum(one != "forward" for one in _probed(subject)[0])),
+        Evidence("hooks that ran, of four that were registered", sum(one != "forward" for one in probed(subject).ran)),
     ]
     return Step("hooks", "No hook runs for this module", claim, evidence)
 
@@ -132,9 +130,8 @@ def _long_way() -> list[Source]:
 
 def _in_order(subject: Subject) -> Step:
     """Probe hooks of each kind: one passes on a copy of the arguments, one a copy of the output."""
-    log, given, returned, output = _probed(subject)
+    log, given, kept = probed(subject)
     written = subject.written("model")
-    kept = bool(returned) and returned[-1] is output
     claim = f"To see it, a hook of each kind was put on this model for one run: {_sentence(log)}. "
     if given:
         claim += "A forward pre-hook may replace the arguments: this one returned copies, and `forward` got them. "
@@ -151,95 +148,11 @@ def _sentence(log: list[str]) -> str:
     """The order in words, as it was observed."""
     middle = log.index("forward") if "forward" in log else len(log)
     before, after = log[:middle], log[middle + 1 :]
-    if before == list(_ORDER[:2]) and after == list(_ORDER[2:]):
+    if before == list(ORDER[:2]) and after == list(ORDER[2:]):
         return (
             "the pre-hooks ran before `forward`, the hooks after it, and both times the one for every module ran "
             "before the one on this module"
         )
-    if len(log) > len(_ORDER) + 1:
+    if len(log) > len(ORDER) + 1:
         return f"{len(log)} hooks and calls of `forward` ran: the model was called again while it ran"
     return "this ran: " + ", then ".join(log) if log else "none of them ran"
-
-
-def _probed(subject: Subject) -> tuple[list[str], bool | None, list[Any], Any]:
-    """(What ran, whether forward got what the pre-hook returned, what the hook returned, what the model returned)."""
-    model = subject.model
-    log: list[str] = []
-    passed: list[Any] = []
-    returned: list[Any] = []
-
-    def probe(what: str, act: Callable[..., Any]) -> Callable[..., Any]:
-        def hook(module: nn.Module, *rest: Any) -> Any:
-            if module is not model:
-                return None
-            log.append(what)
-            return act(*rest)
-
-        return hook
-
-    def replace(args: tuple[Any, ...]) -> Any:
-        copies = tuple(_copy(one) for one in args)
-        passed.append(copies)
-        return copies
-
-    def renew(args: Any, output: Any) -> Any:
-        returned.append(_copy(output))
-        return returned[-1]
-
-    def began(arguments: tuple[Any, ...]) -> None:
-        log.append("forward")
-        got.append(arguments)
-
-    nothing: Callable[..., None] = lambda *rest: None  # noqa: E731
-    before = torch_module.register_module_forward_pre_hook
-    after = torch_module.register_module_forward_hook
-    got: list[Any] = []
-    with ExitStack() as stack, subject.preserved():
-        stack.enter_context(before(probe(_ORDER[0], nothing)))
-        stack.enter_context(model.register_forward_pre_hook(probe(_ORDER[1], replace)))
-        stack.enter_context(after(probe(_ORDER[2], nothing)))
-        stack.enter_context(model.register_forward_hook(probe(_ORDER[3], renew)))
-        watched = watch(
-            lambda: model(*subject.args, **subject.kwargs),
-            subject.forward_function,
-            began=began,
-        )
-    first = next((copy for copy in (passed[-1] if passed else ()) if isinstance(copy, torch.Tensor)), None)
-    seen = None if first is None or not got else any(first is one for one in got[0])
-    return log, seen, returned, watched.output
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if type(value) in (torch.Tensor, nn.Parameter) else value
-
-
-def _of_the_users(subject: Subject) -> list[Step]:
-    """The hooks that the user registered, as they ran, with what each changed."""
-    ran: list[Call] = [call for _, call in subject.trace.walk() if call.kind == "hook"]
-    if not ran:
-        return []
-    lines = []
-    for call in ran:
-        info, where = call.hook, f"{call.site.file}:{call.site.line}" if call.site else "no Python source"
-        scope = "for every module" if info is not None and info.scope == "global" else f"on {call.path or 'the root'}"
-        kind = info.when if info is not None else "hook"
-        lines.append(f"{call.name}, {kind} {scope}, {where}: {', '.join(call.changed or ['changed nothing'])}")
-    changing = [call for call in ran if call.changed]
-    claim = f"Your own hooks are part of this run: {len(ran)} ran."
-    if changing:
-        before = any(call.hook is not None and call.hook.when == "forward pre-hook" for call in changing)
-        claim += f" `{changing[0].name}` changed something: " + (
-            "what `forward` got is not what you passed." if before else "what came out is not what `forward` returned."
-        )
-    sources = [source for hook in _functions(subject)[:2] for source in quoted(hook, most=12)]
-    return [
-        Step(
-            "hooks", "Your own hooks", claim, [Evidence("in the order in which they ran", lines[:MOST_LINES])], sources
-        )
-    ]
-
-
-def _functions(subject: Subject) -> list[Any]:
-    found = [hook for _, _, hook, _ in global_hooks()]
-    found += [hook for module in subject.model.modules() for _, _, hook, _ in module_hooks(module)]
-    return list({id(hook): hook for hook in found}.values())

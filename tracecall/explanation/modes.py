@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from tracecall.explanation.code import names_in, names_used, statements
-from tracecall.explanation.subject import Subject, summary
+from tracecall.explanation.subject import RunRaisedError, Subject, summary
 from tracecall.recording import values
 from tracecall.recording.differences import same_output
 from tracecall.story import Evidence, Step
 
 
-def steps(subject: Subject) -> list[Step]:
+def steps(subject: Subject) -> Iterator[Step]:
     """Train and eval, gradients, and what `__call__` asks about torch.jit.trace."""
-    asked = [_tracing(subject)] if subject.entered(nn.Module._call_impl) else []
-    return [_training(subject), _gradients(subject), *asked]
+    yield _training(subject)
+    yield _gradients(subject)
+    if subject.entered(nn.Module._call_impl):
+        yield _tracing(subject)
 
 
 def _names_in_call(subject: Subject) -> set[str]:
@@ -28,31 +32,42 @@ def _names_in_call(subject: Subject) -> set[str]:
     return set().union(*map(names_used, functions))
 
 
+@dataclass
+class _InMode:
+    """One run after `model.train()` or `model.eval()`."""
+
+    asked: bool  # True for train mode
+    output: Any
+    training: bool  # self.training of the root in that run
+    others: list[str]  # submodules that were then in the other mode than the root
+    raised: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        return "train" if self.asked else "eval"
+
+
 def _training(subject: Subject) -> Step:
-    model = subject.model
     used = _names_in_call(subject)
-    outcomes: list[Any] = []
-    raised = ""
-    evidence = [Evidence("the code of __call__ looks at self.training", "training" in used)]
-    for mode in (True, False):
-        try:
-            outcomes.append(_in_mode(subject, mode))
-        except Exception as error:
-            name = "train" if mode else "eval"
-            raised += f"With this input, the model raises {type(error).__name__} in {name} mode. "
-            evidence.append(Evidence(f"in {name} mode", summary(error)))
+    looks = "training" in used
+    runs = [_in_mode(subject, True), _in_mode(subject, False)]
     readers = [
         f"{path or 'the root'} ({type(module).__name__})"
-        for path, module in model.named_modules()
+        for path, module in subject.model.named_modules()
         if "training" in names_used(module.forward)
     ]
-    own = sorted({type(one).__name__ for one in model.modules() if _trains(type(one))})
+    own = sorted({(type(one).__name__, name) for one in subject.model.modules() for name in _of_its_own(type(one))})
+    evidence = [Evidence("the code of __call__ looks at self.training", looks)]
     if own:
-        claim = f"`{own[0]}` defines a `train()` of its own: what that and `model.eval()` do is up to its code. "
-        evidence.append(Evidence("classes with a train() of their own", own[:8]))
+        owner, method = own[0]
+        article = "an" if method == "eval" else "a"
+        claim = f"`{owner}` defines {article} `{method}()` of its own: what it does is up to its code. "
+        evidence.append(
+            Evidence("classes with a train() or eval() of their own", sorted({kind for kind, _ in own})[:8])
+        )
     else:
         claim = "`model.train()` and `model.eval()` only set `self.training` on every module. "
-    claim += "`__call__` does not look at it" if "training" not in used else "`__call__` looks at it here"
+    claim += "`__call__` looks at it here" if looks else "`__call__` does not look at it"
     if readers:
         doing = "one module here does" if len(readers) == 1 else f"{len(readers)} modules here do"
         claim += f"; the `forward` of {doing}. "
@@ -60,33 +75,83 @@ def _training(subject: Subject) -> Step:
         claim += ". "
     else:
         claim += ", and `forward` does not name it in any module here. "
-    claim += raised
-    if len(outcomes) == 2 and subject.tensors and subject.repeats:
-        same = same_output(*outcomes)
-        claim += "The numbers are the same in both modes." if same else "The numbers differ between the modes."
-        evidence.append(Evidence("train mode and eval mode give the same numbers", same))
-    elif len(outcomes) == 2 and subject.tensors:
-        claim += "This model gives other numbers in every run, so the modes cannot be compared."
-        evidence.append(Evidence("two equal runs give the same numbers", False))
+    for run in runs:
+        said, seen = _said(run)
+        claim += said
+        evidence += seen
+    said, seen = _compared(subject, runs, explained=bool(readers) or looks)
+    evidence += seen
     if readers:
         shown = readers[:8] + ([f"and {len(readers) - 8} more"] if len(readers) > 8 else [])
         evidence.append(Evidence("modules whose forward looks at self.training", shown))
-    title = (
-        "train() and eval() are not the work of __call__"
-        if "training" not in used
-        else "__call__ looks at self.training"
-    )
-    return Step("modes", title, claim.strip(), evidence)
+    title = "__call__ looks at self.training" if looks else "train() and eval() are not the work of __call__"
+    return Step("modes", title, (claim + said).strip(), evidence)
 
 
-def _trains(kind: type[nn.Module]) -> bool:
-    return kind.train is not nn.Module.train
+def _said(run: _InMode) -> tuple[str, list[Evidence]]:
+    """What was out of the ordinary in one of the two runs."""
+    if run.raised is not None and run.training is run.asked:
+        claim = f"With this input, the model raises {type(run.raised).__name__} in {run.name} mode. "
+        return claim, [Evidence(f"in {run.name} mode", summary(run.raised))]
+    call = f"model.{run.name}()"
+    if run.training is not run.asked:
+        claim = f"After `{call}`, `self.training` is {run.training}. "
+        return claim, [Evidence(f"self.training after {call}", run.training)]
+    if run.others:
+        shown = ", ".join(f"`{path}`" for path in run.others[:3])
+        more = f" and {len(run.others) - 3} more" if len(run.others) > 3 else ""
+        other = "eval" if run.asked else "train"
+        claim = f"`{call}` leaves {shown}{more} in {other} mode. "
+        return claim, [Evidence(f"modules in {other} mode after {call}", run.others[:8])]
+    return "", []
 
 
-def _in_mode(subject: Subject, training: bool) -> Any:
-    with subject.preserved():
-        subject.model.train(training)
-        return subject.model(*subject.args, **subject.kwargs)
+def _compared(subject: Subject, runs: list[_InMode], *, explained: bool) -> tuple[str, list[Evidence]]:
+    """Whether the numbers are the same in both modes, where that can be said."""
+    if any(run.raised is not None for run in runs) or not subject.tensors:
+        return "", []
+    if any(run.training is not run.asked for run in runs):
+        return "So the two modes cannot be compared.", []
+    if not subject.repeats:
+        claim = "Two runs in the same mode gave different numbers, so the modes cannot be compared."
+        return claim, [Evidence("two equal runs give the same numbers", False)]
+    same = same_output(runs[0].output, runs[1].output)
+    evidence = [Evidence("train mode and eval mode give the same numbers", same)]
+    if same:
+        return "The numbers are the same in both modes.", evidence
+    claim = "The numbers differ between the modes"
+    if explained:
+        return claim + ".", evidence
+    others = _functions_that_look(subject)
+    if not others:
+        return claim + ", so something else that runs depends on the mode.", evidence
+    evidence.append(Evidence("functions that ran and look at self.training", others[:8]))
+    return f"{claim}: `{others[0].partition(',')[0]}`, which runs too, looks at `self.training`.", evidence
+
+
+def _functions_that_look(subject: Subject) -> list[str]:
+    """The functions that ran whose code uses an attribute `training`, with the place where each is written."""
+    found = (one for one in subject.watched.entered if one.code is not None and "training" in one.code.co_names)
+    return list(dict.fromkeys(f"{one.name}, {one.where()}" for one in found))
+
+
+def _of_its_own(kind: type[nn.Module]) -> list[str]:
+    return [name for name in ("train", "eval") if getattr(kind, name) is not getattr(nn.Module, name)]
+
+
+def _in_mode(subject: Subject, training: bool) -> _InMode:
+    model = subject.model
+    run = _InMode(training, None, training, [])
+    try:
+        with subject.preserved():
+            model.train() if training else model.eval()
+            run.training = model.training
+            run.others = [path for path, one in model.named_modules() if path and one.training is not run.training]
+            run.output = model(*subject.args, **subject.kwargs)
+    except RunRaisedError as raised:
+        subject.call()  # if the model itself cannot run any more, the story ends, and this proves nothing
+        run.raised = raised.error
+    return run
 
 
 def _gradients(subject: Subject) -> Step:
@@ -107,7 +172,9 @@ def _gradients(subject: Subject) -> Step:
         try:
             with torch.inference_mode(False), torch.set_grad_enabled(on):
                 outcomes.append(_requires_grad(subject))
-        except Exception as error:  # inputs made in inference mode, say, cannot be used outside of it
+        except RunRaisedError as raised:  # inputs made in inference mode, say, cannot be used outside of it
+            subject.call()  # as above
+            error = raised.error
             claim += f"Run {way}, this model raises {type(error).__name__}. "
             evidence.append(Evidence(way, summary(error)))
         else:
@@ -129,8 +196,7 @@ def _gradients(subject: Subject) -> Step:
 
 def _requires_grad(subject: Subject) -> bool | None:
     """Whether a tensor of the output requires a gradient; None if there is no tensor."""
-    with subject.preserved():
-        output = subject.call()
+    output = subject.call()
     tensors = [leaf for _, leaf in values.parts("", output) if isinstance(leaf, torch.Tensor)]
     return any(tensor.requires_grad for tensor in tensors) if tensors else None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -15,37 +16,49 @@ from tracecall.explanation.subject import Subject
 from tracecall.explanation.submodules import made_by_forward
 from tracecall.recording import FIRST_VALUES, predictions, values
 from tracecall.recording.differences import same_output
-from tracecall.story import Evidence, Step
+from tracecall.story import Evidence, Source, Step
 
 
 @dataclass
 class _Seen:
-    """A module call: the module, its first argument, its output, and how often each had been written by then."""
+    """A module call: the module, its output, how often that had been written by then, and a Linear done by hand."""
 
     module: nn.Module
-    given: Any
     output: torch.Tensor
-    states: tuple[object, object]
+    state: object
+    by_hand: _ByHand | None
 
     def untouched(self) -> bool:
         """Whether nothing was written into the output since."""
-        return _same_state(self.output, self.states[1])
+        return _same_state(self.output, self.state)
 
 
-def steps(subject: Subject) -> list[Step]:
+@dataclass
+class _ByHand:
+    """A Linear's sum of products, made right after its forward returned: its weights may change afterwards."""
+
+    shape: str  # of its input
+    features: int  # how many products make a number
+    bias: bool
+    output: torch.Tensor
+
+
+def steps(subject: Subject) -> Iterator[Step]:
     """What was returned, and by which call."""
     if not subject.tensors:
         claim = "There is no tensor in what the model returned."
-        return [Step("prediction", "Where the numbers come from", claim, [_shape(subject)])]
+        yield Step("prediction", "Where the numbers come from", claim, [_shape(subject)])
+        return
     found = _last_module(subject)
     if found is None:
-        return [_from_an_operation(subject)]
-    if type(found.module) is nn.Linear and _plain(found.given) and _same_state(found.given, found.states[0]):
-        return [_by_hand(subject, found.module, found.given, found.output)]
-    return [_from_a_module(subject, found.module)]
+        yield _from_an_operation(subject)
+    elif found.by_hand is not None:
+        yield _by_hand(subject, found.module, found.by_hand, found.output)
+    else:
+        yield _from_a_module(subject, found.module)
 
 
-def _plain(value: object) -> bool:
+def _plain(value: object) -> TypeGuard[torch.Tensor]:
     """Whether a value is a tensor of plain floating point numbers."""
     return (
         isinstance(value, torch.Tensor)
@@ -77,14 +90,27 @@ def _last_module(subject: Subject) -> _Seen | None:
 
     def probe(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, torch.Tensor) and (module is not subject.model or type(module) is nn.Linear):
-            given = args[0] if args else None
-            seen.append(_Seen(module, given, output, (_state(given), _state(output))))
+            seen.append(_Seen(module, output, _state(output), _products(module, args)))
 
     with torch_module.register_module_forward_hook(probe), subject.preserved():
         output = subject.model(*subject.args, **subject.kwargs)
-        first = next(leaf for _, leaf in values.parts("", output) if isinstance(leaf, torch.Tensor))
+        first = next((leaf for _, leaf in values.parts("", output) if isinstance(leaf, torch.Tensor)), None)
         # inner modules return before outer ones
         return next((one for one in seen if one.output is first and one.untouched()), None)
+
+
+def _products(module: nn.Module, args: tuple[Any, ...]) -> _ByHand | None:
+    given = args[0] if args else None
+    if type(module) is not nn.Linear or not _plain(given) or not _plain(module.weight):
+        return None
+    with torch.no_grad():
+        try:
+            by_hand = given @ module.weight.T
+            by_hand = by_hand if module.bias is None else by_hand + module.bias
+        except RuntimeError:  # its forward was replaced, and takes what these weights do not fit
+            return None
+    shape = f"{str(given.dtype).removeprefix('torch.')}[{values.size_text(tuple(given.shape))}]"
+    return _ByHand(shape, module.in_features, module.bias is not None, by_hand)
 
 
 def _shape(subject: Subject) -> Evidence:
@@ -95,51 +121,51 @@ def _shape(subject: Subject) -> Evidence:
     return Evidence("the prediction", texts if len(texts) > 1 else texts[0])
 
 
-def _by_hand(subject: Subject, linear: nn.Linear, given: torch.Tensor, output: torch.Tensor) -> Step:
-    path = subject.paths.get(id(linear)) or "model"
-    with torch.no_grad():
-        by_hand = given @ linear.weight.T
-        if linear.bias is not None:
-            by_hand = by_hand + linear.bias
-        difference, size = _difference(by_hand, output), _difference(torch.zeros_like(output), output)
-    formula = f"x @ {path}.weight.T" + (f" + {path}.bias" if linear.bias is not None else "")
-    near = difference <= 10 * torch.finfo(output.dtype).eps * max(1.0, size) * max(1, linear.in_features) ** 0.5
+def _by_hand(subject: Subject, linear: nn.Module, done: _ByHand, output: torch.Tensor) -> Step:
+    path = subject.path(linear)
+    written = "linear" if path is None else path or "model"
+    which = f"`{written}`, a Linear," if path is not None else _which(subject, linear)
+    difference, size = _difference(done.output, output), _difference(torch.zeros_like(output), output)
+    formula = f"x @ {written}.weight.T" + (f" + {written}.bias" if done.bias else "")
+    near = difference <= 10 * torch.finfo(output.dtype).eps * max(1.0, size) * max(1, done.features) ** 0.5
     claim = (
-        f"{_what(subject)} is what `{path}`, a Linear, returned. A Linear computes each number as a sum of products: "
-        f"the input times the weights{', plus the bias' if linear.bias is not None else ''}. "
+        f"{_what(subject)} is what {which} returned. A Linear computes each number as a sum of "
+        f"products: the input times the weights{', plus the bias' if done.bias else ''}. "
     )
     claim += (
         "Done by hand, that gives the same numbers, apart from rounding."
         if near and difference
         else "Done by hand, that gives the same numbers."
         if near
-        else f"Done by hand, that gives other numbers: something more happens in the call of `{path}`."
+        else "Done by hand, that gives other numbers, so something else had a part in the numbers that came out."
     )
     evidence = [
         _shape(subject),
-        Evidence(
-            f"{path} was given x", f"{str(given.dtype).removeprefix('torch.')}[{values.size_text(tuple(given.shape))}]"
-        ),
+        Evidence(f"{written} was given x", done.shape),
         Evidence("what came out", _numbers(predictions(output))),
-        Evidence(formula, _numbers(predictions(by_hand))),
+        Evidence(formula, _numbers(predictions(done.output))),
         Evidence("the largest difference", difference),
     ]
-    call = next(iter(reversed(subject.trace.find(subject.paths.get(id(linear), "")))), None)
-    sources = line_of(call.site if call is not None else None)
-    return Step(
-        "prediction", "Where the numbers come from", claim, evidence, [*sources, *quoted(nn.Linear.forward, most=8)]
-    )
+    sources = [*_call_line(subject, path), *quoted(nn.Linear.forward, most=8)]
+    return Step("prediction", "Where the numbers come from", claim, evidence, sources)
 
 
 def _from_a_module(subject: Subject, module: nn.Module) -> Step:
-    path = subject.paths.get(id(module)) or type(module).__name__
-    kind = type(module).__name__
-    claim = f"{_what(subject)} is the very tensor that `{path}` ({kind}) returned."
+    claim = f"{_what(subject)} is the very tensor that {_which(subject, module)} returned."
     evidence = [_shape(subject), Evidence("first numbers", _numbers(subject.predictions))]
-    call = next(iter(reversed(subject.trace.find(path))), None)
-    return Step(
-        "prediction", "Where the numbers come from", claim, evidence, line_of(call.site if call is not None else None)
-    )
+    source = _call_line(subject, subject.path(module))
+    return Step("prediction", "Where the numbers come from", claim, evidence, source)
+
+
+def _which(subject: Subject, module: nn.Module) -> str:
+    path, kind = subject.path(module), type(module).__name__
+    return f"a {kind} that is no part of the model" if path is None else f"`{path or 'model'}` ({kind})"
+
+
+def _call_line(subject: Subject, path: str | None) -> list[Source]:
+    """The line that made the last call of this module."""
+    call = next(iter(reversed([] if path is None else subject.trace.find(path))), None)
+    return line_of(None if call is None else call.site)
 
 
 def _what(subject: Subject) -> str:
@@ -170,7 +196,7 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     """The largest difference of two numbers; those that are both NaN, or the same infinity, do not differ."""
     if one.shape != other.shape:
         return float("inf")
-    first, second = one.double(), other.double()
+    first, second = one.detach().double(), other.detach().double()
     apart = (first - second).abs().masked_fill((first == second) | (first.isnan() & second.isnan()), 0.0)
     return float(apart.nan_to_num(nan=float("inf")).max()) if apart.numel() else 0.0
 

@@ -6,15 +6,17 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FunctionType, MethodType
-from typing import Any, TypeGuard
+from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.hooks import BackwardHook
 
 from tracecall.calls import Trace, Value
 from tracecall.errors import TracecallError
-from tracecall.explanation.watching import Function, Watched, watch
-from tracecall.recording import predictions, trace, values
+from tracecall.explanation.restoring import Kept, Parameters
+from tracecall.explanation.watching import Entered, Function, Watched, watch
+from tracecall.recording import last_trace, predictions, trace, values
 from tracecall.recording.differences import same_output
 from tracecall.recording.failures import describe
 from tracecall.recording.modules import ForwardNames, Modules
@@ -37,18 +39,16 @@ def summary(error: Exception) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def _comparable(leaf: object) -> TypeGuard[torch.Tensor]:
-    """Whether a value is a tensor with plain numbers in it."""
-    return (
-        type(leaf) in values.PLAIN_TENSORS
-        and isinstance(leaf, torch.Tensor)
-        and leaf.layout is torch.strided
-        and not (leaf.is_nested or leaf.is_quantized or leaf.is_meta)
-    )
+class RunRaisedError(Exception):
+    """A run of the model raised; `error` is what."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(summary(error))
+        self.error = error
 
 
 class Subject:
-    """A model with its arguments; every run begins with the same random state and leaves the model as it was."""
+    """A model with its arguments; every run begins with the same tensors and random state, and these are put back."""
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
@@ -57,32 +57,37 @@ class Subject:
         self.names = ForwardNames(model.forward)
         self.opaque = opaque(model)  # why nothing inside can be seen, or None
         self.error: Exception | None = None
-        self._inputs = [
-            (leaf, leaf.detach().clone())
-            for one in (*args, *kwargs.values())
-            for _, leaf in values.parts("", one)
-            if _comparable(leaf)
-        ]
+        self._inputs = Kept(leaf for one in (*args, *kwargs.values()) for _, leaf in values.parts("", one))
+        self._parameters = Parameters(model)
         self.writes_inputs = False
+        self.writes_parameters = False
+        self.parameters_too_large = self._parameters.too_large
         try:
-            with self.preserved():
+            with self._restored():
                 self.output = model(*args, **kwargs)
                 self.predictions = predictions(self.output)  # now: an output may be an input, which is put back
         except Exception as error:
             self.error = error.with_traceback(None)
 
     @contextmanager
-    def preserved(self) -> Iterator[None]:
-        """Leave the model and the tensors that it is given as they were."""
+    def _restored(self) -> Iterator[None]:
         with preserved(self.model):
             try:
                 yield
             finally:
-                for tensor, copy in self._inputs:
-                    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-                        if not torch.equal(tensor.nan_to_num(), copy.nan_to_num()):
-                            self.writes_inputs = True
-                            tensor.copy_(copy)
+                self.writes_inputs |= self._inputs.put_back()
+                self.writes_parameters |= self._parameters.put_back()
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Leave the model and the tensors that it is given as they were; what a run raises is a RunRaisedError."""
+        try:
+            with self._restored():
+                yield
+        except RunRaisedError:  # one run inside another
+            raise
+        except Exception as error:
+            raise RunRaisedError(error.with_traceback(None)) from None
 
     def run(self, call: Callable[[], Any]) -> Any:
         """What `call` returns, run from the same state as every other."""
@@ -140,8 +145,14 @@ class Subject:
     @functools.cached_property
     def trace(self) -> Trace:
         """One recorded run."""
-        with self.preserved():
-            return trace(self.model, *self.args, **self.kwargs)
+        before = last_trace()
+        try:
+            with self._restored():
+                return trace(self.model, *self.args, **self.kwargs)
+        except Exception as error:
+            if last_trace() is before:  # nothing was recorded: it was not the model that raised
+                raise
+            raise RunRaisedError(error.with_traceback(None)) from None
 
     @functools.cached_property
     def paths(self) -> dict[int, str]:
@@ -157,10 +168,26 @@ class Subject:
         """Whether this method of nn.Module ran for the root; looked up now, since nn.Module can be patched."""
         return self.watched.of(function.__code__, self.model) is not None
 
+    def entered_backward_hook(self, method: Literal["setup_input_hook", "setup_output_hook"]) -> bool:
+        """Whether torch wrapped the root's arguments or output, as it does for full backward hooks."""
+        code = getattr(BackwardHook, method).__code__
+        return any(
+            one.code is code and one.above is not None and self._is_the_roots_call(one.above)
+            for one in self.watched.entered
+        )
+
+    def _is_the_roots_call(self, one: Entered) -> bool:
+        """Whether this is a method of the root, or a function written inside one."""
+        return next((e.module for e in (one, *one.around()) if e.module is not None), None) is self.model
+
     @functools.cached_property
     def repeats(self) -> bool:
         """Whether two equal runs give the same numbers; where they do not, a difference proves nothing."""
         return same_output(self.output, self.call())
+
+    def path(self, module: nn.Module) -> str | None:
+        """The path of a module, "" for the root; None for one that is no part of the model."""
+        return self.paths.get(id(module))
 
     @property
     def tensors(self) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -16,12 +17,18 @@ from tracecall.story import Evidence, Source, Step
 MOST_LINES = 16  # of a chain, and of a list of calls
 
 
-def steps(subject: Subject) -> list[Step]:
+def steps(subject: Subject) -> Iterator[Step]:
     """One chain that was made, then what else forward called."""
     called = None if subject.opaque is not None else _first_call(subject)
-    if called is None:
-        return [_none_called(subject)]
-    return [_again(subject, called), _all_calls(subject)]
+    made = [call for call in made_by_forward(subject) if call.kind == "module"]
+    if called is not None:
+        yield _again(subject, called)
+    elif made and subject.opaque is None and subject.watched.forward is not None:
+        yield _chain_not_seen(made)
+    else:
+        yield _none_called(subject)
+        return
+    yield _all_calls(subject)
 
 
 def _first_call(subject: Subject) -> Entered | None:
@@ -35,6 +42,21 @@ def _first_call(subject: Subject) -> Entered | None:
             return one
         waiting.extend(reversed(one.inside))
     return None
+
+
+def _chain_not_seen(made: list[Call]) -> Step:
+    """Submodules were called, but not where the interpreter was watched: in another thread, say."""
+    elsewhere = [call for call in made if call.thread is not None]
+    where = "in another thread" if len(elsewhere) == len(made) else "where it could not be watched"
+    ran = "It ran" if len(made) == 1 else "They ran"
+    claim = (
+        f"`forward` made {_many(len(made), 'submodule call')}. {ran} {where}, so the chain of functions from "
+        "`__call__` down to an operation was not seen."
+    )
+    lines = [f"{call.name}   {call.thread or 'the same thread'}" for call in made[:MOST_LINES]]
+    evidence = [Evidence("submodule calls, and the threads that they ran in", lines)]
+    source = line_of(made[0].site)
+    return Step("submodules", "Submodules are called out of sight", claim, evidence, source)
 
 
 def _none_called(subject: Subject) -> Step:
@@ -75,13 +97,10 @@ def _again(subject: Subject, called: Entered) -> Step:
     module = called.module
     assert module is not None
     expression = called.expression() or f"{type(module).__name__}(…)"
-    path = subject.paths.get(id(module))
-    name = f"`{path}`" if path else f"a {type(module).__name__}"
     chain, operation = _chain(called)
     claim = (
-        f"Inside `forward`, `{expression}` is the same again, one level down: {name} is a module "
-        f"({type(module).__name__}), so Python runs `__call__` on it, which looks for its hooks and runs its own "
-        "`forward`."
+        f"Inside `forward`, `{expression}` is the same again, one level down: {_which(subject, module)}, so Python "
+        "runs `__call__` on it, which looks for its hooks and runs its own `forward`."
     )
     if operation is not None and operation.file is None:
         claim += f" The chain ends in `{operation.name}`, an operation: a function that computes, without hooks."
@@ -91,6 +110,13 @@ def _again(subject: Subject, called: Entered) -> Step:
         )
     evidence = [Evidence("the functions entered, each inside the one above", chain)]
     return Step("submodules", "Inside forward it is the same again", claim, evidence, _line(called))
+
+
+def _which(subject: Subject, module: nn.Module) -> str:
+    path, kind = subject.path(module), type(module).__name__
+    if path is None:
+        return f"it calls a module ({kind}) that is no part of the model"
+    return f"`{path}` is a module ({kind})" if path else "it calls the model itself, which is a module too"
 
 
 def _line(called: Entered) -> list[Source]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -216,10 +217,12 @@ def _unseen_by_compiler(event: Callable[..., None]) -> Callable[..., None]:
 def _c_name(function: Any) -> str:
     """A C++ function as PyTorch's users write it: torch.conv2d, Tensor.view."""
     name = str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))
+    name = ".".join(part for part in name.split(".") if not part.startswith("pybind11_"))  # how it was built
     owner, _, short = name.rpartition(".")
     if owner in ("_VariableFunctionsClass", "_VariableFunctions"):
         return f"torch.{short}"
     if owner in ("TensorBase", "_TensorBase"):
         return f"Tensor.{short}"
     module = getattr(function, "__module__", None)
+    module = re.sub(r"^torch\._ops\b", "torch.ops", str(module or ""))
     return f"{module}.{name}" if module and module != "builtins" else name
