@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -98,12 +99,16 @@ def measure(
     warmup: int = timing.WARMUP,
     repeat: int | None = None,
     progress: timing.Progress | None = None,
+    prove: bool = False,
+    nan: bool = False,
 ) -> Trace:
     """Record one run as `trace` does, then time others: host times are medians over runs that only read clocks.
 
     One more run counts FLOPs, a multiply-add as two; a call that does what torch has no formula for is left without.
     `repeat` runs of each kind, None for as many as fit in half a second (3 to 100), 0 for none. With `inference` they
     run in torch.inference_mode. If forward raises, the exception is in the Trace's `error`, and nothing is timed.
+    With `prove` a few runs more, with other inputs, prove findings, where one forward is not slow; with `nan` too, one
+    looks at the tensors of every call if the output holds NaN or Inf.
     On an accelerator, device times and memory come from runs of their own, and a whole run ends as the device is done.
     `progress` is told (runs done, runs wanted).
     """
@@ -124,10 +129,25 @@ def measure(
 
         found.findings.extend(filter(None, [differences.changed_by_hooks(found, modules, record_again)]))
         with preserved(model):
-            if not differences.same_output(recorder.output, model(*args, **kwargs)):
-                found.findings.append(differences.other_output())
-        recorder.output = None
+            begun = time.perf_counter_ns()
+            repeatable = differences.same_output(recorder.output, model(*args, **kwargs))
+            forward_ns = time.perf_counter_ns() - begun
+        if not repeatable:
+            found.findings.append(differences.other_output())
+        output, recorder.output = recorder.output if prove else None, None
+
+        def prove_findings() -> None:
+            # last of all: a model may keep something of these inputs, in a way that no one can put back
+            if prove:
+                from tracecall.recording import proofs
+
+                quick = forward_ns < proofs.SLOW_NS
+                found.findings.extend(
+                    proofs.proofs(found, recorder, (args, kwargs), output, nan=nan, compare=repeatable and quick)
+                )
+
         if repeat == 0:
+            prove_findings()
             return found
         with preserved(model):
             prepare = random_state(model)
@@ -158,6 +178,7 @@ def measure(
                 one.allocate()
             prepare()
             counted = flops.count_flops(run, hooked)
+        prove_findings()
     timing.add_times(found, samples, recorder.operation_order, recorder.modules.paths)
     if device_runs:
         from tracecall.recording.device_times import add_device_times, homes
