@@ -256,7 +256,7 @@ def test_json_has_one_format(tracecall):
 
 
 def test_a_view_that_does_not_fit_is_named_with_its_line(tracecall):
-    """Exit status 1; the tree ends at the view, and below stand its line, its expression and the shapes that met."""
+    """Exit status 1; the tree ends at the view; below stand its line, why it does not fit, and what would."""
     done = tracecall("run", "cnn", "--input", "1,3,32,32")
     assert (done.status, done.err) == (1, "")
     tree, failure = done.out.split("\n\n")[1:3]
@@ -265,11 +265,23 @@ def test_a_view_that_does_not_fit_is_named_with_its_line(tracecall):
     )
     assert failure.splitlines() == [
         "✗ models/cnn.py:27  x.view(-1, 32 * 7 * 7)",
+        "  2048 values (32·8·8, from pool) do not divide into rows of 1568 = 32·7·7",
+        "  fits: an input of 28…31 × 28…31   --input 1,3,28,28",
+        "  or:   x.view(-1, 2048) and fc1 = nn.Linear(2048, 120)",
         "  RuntimeError: shape '[-1, 1568]' is invalid for input of size 2048",
-        "    self  float32[1, 32, 8, 8]  ← pool #2",
-        "    size  [-1, 1568]",
     ]
     assert "Traceback" not in done.out
+
+
+def test_what_fits_a_failed_forward_really_does(tracecall):
+    """What it says to type ends with exit status 0; the cause is in the JSON too."""
+    done = tracecall("run", "cnn", "--input", "1,3,32,32", "--json")
+    assert done.status == 1
+    cause = decoded(done.out).cause
+    assert cause.kind == "view-size"
+    (typed,) = filter(None, [fit.command for fit in cause.fits])
+    assert typed == "--input 1,3,28,28"
+    assert tracecall("run", "cnn", "--repeat", "0", *typed.split()).status == 0
 
 
 def test_a_module_that_does_not_fit_is_named_with_the_line_that_called_it(tracecall):

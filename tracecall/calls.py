@@ -108,6 +108,7 @@ class ModuleInfo(Struct, omit_defaults=True):
     aliases: list[str] = field(default_factory=list)  # other paths of the same object
     extra_repr: str = ""
     source: Site | None = None  # its forward
+    signature: str = ""  # of its forward, "(x, mask=None)", where a call that did not fit it ended the run
     parameters: int = 0
     trainable: int = 0
     buffers: int = 0
@@ -116,6 +117,7 @@ class ModuleInfo(Struct, omit_defaults=True):
     state: State = "unused"
     built_inside: bool = False  # by a forward: it is no part of the model
     container: bool = False  # it has no forward: a part of paths, never a call
+    training: bool = False  # its own flag: Dropout drops, BatchNorm takes the statistics of the batch
 
 
 class ModelInfo(Struct, omit_defaults=True):

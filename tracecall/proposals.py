@@ -47,7 +47,7 @@ class OperationArgument(Struct, frozen=True, tag="operation-argument"):
     """Another value for an argument of the operation at a line: x.view(-1, 2048) for x.view(-1, 1568)."""
 
     site: Site
-    argument: int | str  # by position after the tensor, or by name
+    argument: int | str  # by position after the tensor, or by its name among the recorded inputs ("size" of a view)
     value: int | tuple[int, ...] | str
 
 
@@ -59,6 +59,32 @@ class MoveTo(Struct, frozen=True, tag="move-to"):
     dtype: str | None = None
 
 
+class OperandMethod(Struct, frozen=True, tag="operand-method"):
+    """One tensor goes through a method of Tensor before the operation or module call at a line takes it.
+
+    For `x @ y` at the site, operand 1, "transpose" and (-2, -1): x @ y.transpose(-2, -1).
+    """
+
+    site: Site
+    operand: int  # from 0, among the tensors in the order in which the expression gives them
+    method: str  # "transpose", "unsqueeze", "reshape", "float"…
+    arguments: tuple[int, ...] = ()
+
+
+class InputRange(Struct, frozen=True, tag="input-range"):
+    """Other numbers for an integer input tensor, `low` to `high` with both ends: indices that an Embedding has."""
+
+    where: str
+    low: int
+    high: int
+
+
+class InputLeftOut(Struct, frozen=True, tag="input-left-out"):
+    """The root is called without one of its arguments; `where` is the keyword, or "args[2]" by position."""
+
+    where: str
+
+
 class SearchSizes(Struct, frozen=True, tag="search-sizes"):
     """Look for sizes of some dimensions of an input that fit; `hints` are sizes to try first."""
 
@@ -67,7 +93,19 @@ class SearchSizes(Struct, frozen=True, tag="search-sizes"):
     hints: tuple[int, ...] = ()
 
 
-Edit = InputShape | InputDtype | ModelDtype | ModelMode | ModuleArguments | OperationArgument | MoveTo | SearchSizes
+Edit = (
+    InputShape
+    | InputDtype
+    | InputRange
+    | InputLeftOut
+    | ModelDtype
+    | ModelMode
+    | ModuleArguments
+    | OperationArgument
+    | OperandMethod
+    | MoveTo
+    | SearchSizes
+)
 
 
 class Proposal(Struct, omit_defaults=True):

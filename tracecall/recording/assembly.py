@@ -47,6 +47,10 @@ def trace_of(recorder: Recorder) -> Trace:
     _label_sources(trace)
     _weigh(trace)
     trace.error = _error(trace)
+    if trace.error is not None:
+        from tracecall.recording.failures import add_signature
+
+        add_signature(trace, modules.by_path)
     find_states(recorder, trace)
     trace.findings.extend(missed)
     return trace

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 
-from tracecall.calls import Call, CallError, Value
+from tracecall.calls import Call, CallError, Trace, Value
 from tracecall.recording import values
 from tracecall.recording.sites import Place, local_names, parsed, site
 
 if TYPE_CHECKING:
     from tracecall.recording.open_calls import OpenCall
+    from tracecall.recording.sources import Sources
 
 LONGEST_MESSAGE = 2000
+LARGEST_SPAN = 10_000_000  # elements: beyond, the smallest and largest are not looked for
+_INTEGERS = frozenset({torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8})
 
 
 def describe(error: BaseException, raised_here: bool) -> CallError:
@@ -28,7 +33,7 @@ def describe(error: BaseException, raised_here: bool) -> CallError:
     return CallError(type(error).__name__, message[:LONGEST_MESSAGE], raised_here)
 
 
-def failing_expression(opened: OpenCall, error: BaseException) -> None:
+def failing_expression(opened: OpenCall, error: BaseException, sources: Sources) -> None:
     """Find where an open module call raised, and add the operation that failed if the dispatch mode never saw it.
 
     Arguments that torch refuses before it dispatches (a wrong type, say) leave no operation, only a traceback.
@@ -46,7 +51,7 @@ def failing_expression(opened: OpenCall, error: BaseException) -> None:
     call = Call("operation", opened.call.path, "", "", internal=opened.names.home == "torch")
     opened.call.error.raised_here = False
     call.error = describe(error, raised_here=True)
-    call.inputs = _named_tensors(tree, frame)
+    call.inputs = _named_tensors(tree, frame, sources, opened)
     call.site = call.error.site = place  # type: ignore[assignment]  # as above
     opened.call.children.append(call)
 
@@ -68,7 +73,7 @@ def _frame(traceback: TracebackType | None, opened: OpenCall) -> tuple[FrameType
     return chosen or first
 
 
-def _named_tensors(tree: ast.expr, frame: FrameType) -> list[Value]:
+def _named_tensors(tree: ast.expr, frame: FrameType, sources: Sources, opened: OpenCall) -> list[Value]:
     """The tensors that the failing expression names: its local variables, and parameters and buffers of `self`."""
     found: dict[str, Value] = {}
     local = local_names(frame)
@@ -82,5 +87,54 @@ def _named_tensors(tree: ast.expr, frame: FrameType) -> list[Value]:
                 tensor = owner._parameters.get(part.attr, owner._buffers.get(part.attr))
         if isinstance(tensor, torch.Tensor):
             where = ast.unparse(part)
-            found[where] = Value(where, values.spec(tensor))
+            # a label is made of the source at the end of the run
+            found[where] = Value(where, values.spec(tensor), sources.find(tensor, opened))  # type: ignore[arg-type]
     return list(found.values())
+
+
+def add_spans(call: Call, names: tuple[str, ...], args: Any, kwargs: Any) -> None:
+    """Note the smallest and largest number of each integer tensor that a failed operation took: one may be an index.
+
+    Only of plain tensors on the CPU: an accelerator that has just failed may fail again when it is asked.
+    """
+    given = [*zip(names, args), *(kwargs or {}).items()]  # noqa: B905  # those with defaults may be left out
+    for where, tensor in given:
+        if type(tensor) not in values.PLAIN_TENSORS or tensor.dtype not in _INTEGERS or tensor.device.type != "cpu":
+            continue
+        if not 0 < tensor.numel() <= LARGEST_SPAN or tensor.layout is not torch.strided or tensor.is_nested:
+            continue
+        try:
+            with torch.no_grad(), _disable_current_modes():
+                span = (int(tensor.min()), int(tensor.max()))
+        except RuntimeError:  # a tensor that holds no numbers after all (of a functional transform, say)
+            continue
+        for value in call.inputs:
+            if value.where == where and value.value == values.spec(tensor):
+                value.span = span
+
+
+def add_signature(trace: Trace, modules: dict[str, nn.Module]) -> None:
+    """Note the signature of the forward whose call ended the run without having begun: its arguments do not fit."""
+    failing = trace.failing()
+    if failing is None or failing.kind != "module" or failing.error is None or failing.error.type != "TypeError":
+        return
+    module, info = modules.get(failing.path), trace.modules.get(failing.path)
+    if module is None or info is None:
+        return
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):  # built in, or a ScriptMethod
+        return
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]
+    shown = [one if one.default is one.empty else one.replace(default=_Shown(one.default)) for one in plain]
+    info.signature = str(signature.replace(parameters=shown, return_annotation=inspect.Signature.empty))
+
+
+class _Shown:
+    """A default whose repr is short and runs none of its own code."""
+
+    def __init__(self, value: object) -> None:
+        self.text = values.short(value)
+
+    def __repr__(self) -> str:
+        return self.text

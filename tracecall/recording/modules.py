@@ -92,6 +92,7 @@ class Modules:
             aliases=self.aliases.get(id(module), []),
             extra_repr=_extra_repr(module),
             source=forward_site(module),
+            training=module.training,
         )
         for tensor in module._parameters.values():
             if tensor is not None and id(tensor) not in counted and not is_lazy(tensor):

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from tracecall.calls import Call, Value
 from tracecall.recording import values
 from tracecall.recording.direct_calls import bypassed_module, forward_around
-from tracecall.recording.failures import describe
+from tracecall.recording.failures import add_spans, describe
 from tracecall.recording.modes import QuietMode, run_unchanged
 from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.sites import Place
@@ -58,6 +58,7 @@ class OperationMode(QuietMode):
                     call = self._begin(func, args, kwargs, frame)
                     if call is not None:
                         _raised(call, opened, error)
+                        add_spans(call, facts.names, args, kwargs)
                     raise
                 recorder.operation_order.append((func, None))
                 return output
@@ -73,6 +74,7 @@ class OperationMode(QuietMode):
         except BaseException as error:
             if thread.stack:
                 _raised(call, thread.stack[-1], error)
+                add_spans(call, _facts[id(func)].names, args, kwargs)
             raise
         try:
             thread.busy = True

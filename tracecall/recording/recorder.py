@@ -285,7 +285,7 @@ class Recorder:
         if not passed:
             # where the model has used up the stack, there is no room left to look around
             with contextlib.suppress(RecursionError):
-                failing_expression(opened, error)
+                failing_expression(opened, error, self.sources)
         if opened.failures:
             for child in opened.failures[: -1 if passed else None]:
                 _caught(child)

@@ -12,6 +12,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from tracecall.calls import TensorSpec
@@ -22,6 +23,7 @@ TEXT = 60  # characters of a short repr
 
 PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter})  # types, not instances: a subclass may do anything
 _EXACT = (type(None), bool, int, float, complex, type(Ellipsis), slice, range)
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)  # sizes of fake tensors
 _TORCH_WORDS = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 
 _specs: dict[tuple[Any, ...], TensorSpec] = {}  # equal specs are one object: a Trace repeats few of them many times
@@ -84,6 +86,8 @@ def _shape(tensor: torch.Tensor) -> tuple[int | str, ...]:
 
 
 def _stride(tensor: torch.Tensor) -> tuple[int | str, ...] | None:
+    if isinstance(tensor, FakeTensor):  # it has no memory to lie in, and symbolic sizes answer slowly, with a guard
+        return None
     try:
         if tensor.is_contiguous():
             return None
@@ -103,7 +107,7 @@ def short(value: object) -> str:
         return str(value)
     if isinstance(value, enum.Enum):
         return f"{type(value).__name__}.{value.name}"
-    if type(value) in _EXACT or isinstance(value, _TORCH_WORDS) or plain(value):
+    if type(value) in _EXACT or isinstance(value, (*_TORCH_WORDS, *_SYMBOLIC)) or plain(value):
         text = repr(value)
     elif type(value) in (str, bytes, bytearray):
         text = repr(value[: TEXT + 1])  # type: ignore[index]  # the three types above can be sliced
@@ -118,7 +122,7 @@ def short(value: object) -> str:
 
 def plain(value: object) -> bool:
     """Whether a value is a list or tuple of nothing but numbers."""
-    return type(value) in (list, tuple) and all(type(item) in _EXACT for item in value[:LEAVES])  # type: ignore[index]
+    return type(value) in (list, tuple) and all(type(item) in (*_EXACT, *_SYMBOLIC) for item in value[:LEAVES])  # type: ignore[index]
 
 
 def leaves(where: str, value: object) -> Iterator[tuple[str, object]]:

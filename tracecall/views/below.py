@@ -6,9 +6,10 @@ import math
 import textwrap
 from collections.abc import Iterator
 
+from rich.cells import cell_len
 from rich.text import Text
 
-from tracecall.calls import Finding, Site, TensorSpec, Trace
+from tracecall.calls import Cause, Finding, Site, TensorSpec, Trace
 from tracecall.views import labels
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET, TIME
 
@@ -31,25 +32,67 @@ def prediction(trace: Trace, width: int) -> Iterator[Text]:
         yield Text(f"            and {len(trace.prediction) - 4} more tensors", QUIET)
 
 
-def failure(trace: Trace) -> Iterator[Text]:
-    """Where it failed in the model's own code, what was said, and the shapes that met there."""
-    error = trace.error
+def failure(trace: Trace, width: int) -> Iterator[Text]:
+    """Where it failed in the model's own code, why and what would fit, and what torch said.
+
+    Where the cause does not tell, also the shapes that met there.
+    """
+    error, cause = trace.error, trace.cause
     assert error is not None
     own, raised = _own_site(trace), error.site
     yield _site_line("✗ ", own or raised, BAD, trace.model.name)
-    message = error.message.strip().split("\n")
-    yield Text(labels.safe(f"  {error.type}: {message[0]}"), BAD, overflow="fold")
-    for line in message[1:4]:
-        yield Text(labels.safe("  " + line), overflow="fold")
+    message = [f"{error.type}: {error.message.strip()}".split("\n")[0], *error.message.strip().split("\n")[1:4]]
+    said = ""
+    if cause is None:
+        for number, line in enumerate(message):
+            yield Text(labels.safe("  " + line), "" if number else BAD, overflow="fold")
+    else:
+        said = cause.sentence
+        yield from _cause(cause, own or raised, width)
+        for line in () if message[1:] == [] and message[0] in said else message:
+            for part in _prose(line, width - 2):
+                yield Text("  " + part, QUIET, overflow="fold")
+        if cause.kind != "unknown":
+            return
     if own is not None and raised is not None and own != raised:
         yield _site_line("  in ", raised, QUIET, "")
     failing = trace.failing()
     for value in failing.inputs if failing is not None else ():
-        if isinstance(value.value, TensorSpec):
+        if not isinstance(value.value, TensorSpec):
+            yield Text(labels.safe(f"    {value.where}  {value.value}"))
+        elif labels.tensor(value.value) not in said:
             came = f"  ← {labels.safe(value.source)}" if value.source else ""
             yield Text.assemble(f"    {labels.safe(value.where)}  {labels.tensor(value.value)}", (came, QUIET))
-        else:
-            yield Text(labels.safe(f"    {value.where}  {value.value}"))
+
+
+def _cause(cause: Cause, above: Site | None, width: int) -> Iterator[Text]:
+    """The sentence, then what fits, a line each: "fits: an input of 28…31 × 28…31   --input 1,3,28,28"."""
+    # the expression stands above already
+    sentence = cause.sentence.removeprefix(f"{above.text}: ") if above is not None and above.text else cause.sentence
+    for line in _prose(sentence, width - 2):
+        yield Text("  " + line, overflow="fold")
+    for i, fit in enumerate(cause.fits):
+        typed = fit.command if fit.command and fit.command not in fit.text else None
+        wrapped = _prose(fit.text, width - len(FITS))
+        for number, line in enumerate(wrapped):
+            mark = "" if number else OR if i else FITS
+            shown = Text.assemble((mark.ljust(len(FITS)), NOTE), line, overflow="fold")
+            if typed and number == len(wrapped) - 1:
+                room = shown.cell_len + len(GAP) + cell_len(typed) <= width
+                if not room:
+                    yield shown
+                    shown = Text(" " * len(FITS))
+                shown.append((GAP if room else "") + labels.safe(typed), QUIET)
+            yield shown
+
+
+def _prose(words: str, width: int) -> list[str]:
+    """Words in lines that are not too long to read; an expression is broken only where it does not fit one line."""
+    return textwrap.wrap(labels.safe(words), max(20, min(width, PROSE)), break_on_hyphens=False)
+
+
+FITS, OR, GAP = "  fits: ", "  or:", "   "
+PROSE = 96  # a longer line of prose is hard to read, however wide the terminal
 
 
 def _own_site(trace: Trace) -> Site | None:

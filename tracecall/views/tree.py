@@ -52,7 +52,7 @@ def tree(
     if trace.prediction:
         parts += [Text(), *prediction(trace, width)]
     if trace.error is not None:
-        parts += [Text(), *failure(trace)]
+        parts += [Text(), *failure(trace, width)]
     if trace.findings:
         parts += [Text(), *findings_lines(trace.findings, width)]
     return Group(*parts)
