@@ -4,6 +4,7 @@
     with tracecall.tracing(model) as trace: …     record the reader's own code
     trace = tracecall.measure(model, (x,))        record it, then time it
     story = tracecall.explain(model, x)           tell what model(x) does, each step with its evidence
+    tracecall.assert_shapes(model, x, {"fc": …})  in a test: the shapes of modules, by path
 
 Each name is imported on first use, so that importing tracecall costs nothing.
 """
@@ -14,10 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracecall.asserting import assert_shapes
     from tracecall.calls import Call, ModuleInfo, TensorSpec, Trace
     from tracecall.errors import TracecallError
     from tracecall.explanation import explain
-    from tracecall.recording import last_trace, measure, trace, tracing
+    from tracecall.recording import last_trace, measure
+    from tracecall.running import trace, tracing
 
 __all__ = [
     "Call",
@@ -25,6 +28,7 @@ __all__ = [
     "TensorSpec",
     "Trace",
     "TracecallError",
+    "assert_shapes",
     "explain",
     "last_trace",
     "measure",
@@ -34,8 +38,10 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Call", "ModuleInfo", "TensorSpec", "Trace"), "tracecall.calls"),
-    **dict.fromkeys(("last_trace", "measure", "trace", "tracing"), "tracecall.recording"),
+    **dict.fromkeys(("last_trace", "measure"), "tracecall.recording"),
+    **dict.fromkeys(("trace", "tracing"), "tracecall.running"),
     "TracecallError": "tracecall.errors",
+    "assert_shapes": "tracecall.asserting",
     "explain": "tracecall.explanation",
 }
 

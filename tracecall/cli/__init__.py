@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from tracecall.cli import explain, output, run
+from tracecall.cli import explain, output, run, shapes
 from tracecall.errors import TracecallError
 
 app = typer.Typer(
@@ -89,4 +89,5 @@ def _root(
 
 
 app.command()(run.run)
+app.command()(shapes.shapes)
 app.command()(explain.explain)

@@ -26,12 +26,14 @@ class Wanted:
     dtype: str | None
     seed: int | None  # None: 0
     train: bool
+    unmade: bool = False  # inputs for fake tensors, with names among the sizes
+    meta: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be meant, at once and without torch, with a TracecallError."""
         from tracecall.loading import check
 
-        check(self.model, self.inputs, device=self.device, dtype=self.dtype, seed=self.seed)
+        check(self.model, self.inputs, device=self.device, dtype=self.dtype, seed=self.seed, names=self.unmade)
 
 
 class Watch(NamedTuple):
@@ -74,6 +76,8 @@ def load_target(wanted: Wanted, progress: Progress) -> Target:
         dtype=wanted.dtype,
         seed=wanted.seed,
         train=wanted.train,
+        unmade=wanted.unmade,
+        meta=wanted.meta,
     )
     progress(f"running {target.name}")
     return target

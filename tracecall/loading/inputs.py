@@ -20,6 +20,7 @@ from tracecall.loading.devices import dtype_name, resolve_dtype
 from tracecall.loading.examples import Shape, conventions, first_layer, inferred, is_embedding, own_example
 from tracecall.loading.specs import InputSpec
 from tracecall.loading.usercode import call_text, required, signature_of, user_code
+from tracecall.symbolic.dims import SizedInput
 
 _STARS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -31,6 +32,7 @@ class Inputs:
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    examples: tuple[tuple[int, ...], ...] = ()  # of unmade tensors: shapes that the model is known to take
 
 
 def make_inputs(
@@ -43,17 +45,34 @@ def make_inputs(
     seed: int = 0,
     folder: Path | None = None,
     arguments: bool = False,
+    unmade: bool = False,
 ) -> Inputs:
     """Return the inputs on the device: from `specs`, else from `module`'s example_input(), conventions, or a layer.
 
     Made tensors get `dtype`, else the model's; an example's floating ones change only where `dtype` is given.
-    `arguments` says that the model was built with arguments, which a file's example may not fit.
+    `arguments` says that the model was built with arguments, which a file's example may not fit. With `unmade` tensors
+    are SizedInputs, and those with names come with the shapes of an example, if there is one.
     """
     if getattr(model.forward, "__func__", None) is nn.Module.forward:
         raise TracecallError(f"{type(model).__name__} defines no forward and cannot be called; add forward(self, x)")
+    if unmade:
+        return _unmade(model, specs, module, device, dtype, folder, arguments)
     maker = _Maker(model, dtype, torch.Generator().manual_seed(seed))
     if specs:
         return _moved(_typed(model, specs, maker), device, None)
+    return _example(model, maker, module, device, dtype, folder, arguments)
+
+
+def _example(
+    model: nn.Module,
+    maker: _Maker,
+    module: ModuleType | None,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+    folder: Path | None,
+    arguments: bool,
+) -> Inputs:
+    """Inputs of which nothing was typed; `device` None leaves them where they are."""
     own = None if module is None else own_example(module, folder)
     if own is not None:
         where, example = own
@@ -67,6 +86,47 @@ def make_inputs(
         if _misfit(model, found) is None:
             return _moved(found, device, dtype)
     return _moved(_inferred(model, maker), device, None)
+
+
+def _unmade(
+    model: nn.Module,
+    specs: Sequence[InputSpec],
+    module: ModuleType | None,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+    folder: Path | None,
+    arguments: bool,
+) -> Inputs:
+    """The same without a number: typed sizes as they are, an example's tensors by their shapes."""
+    where = device or torch.device("cpu")
+    maker = _Maker(model, dtype, torch.Generator(), unmade_on=where)
+    found = _typed(model, specs, maker) if specs else Inputs(())
+    if specs and not any(isinstance(size, str) for spec in specs for size in spec.shape):
+        return found
+    try:
+        with torch.device("meta"):  # an example is asked for its shapes alone
+            example = _example(model, maker, module, None, dtype, folder, arguments)
+    except TracecallError:
+        if not specs:
+            raise
+        return found
+
+    def unmade(leaf: Any) -> Any:
+        return SizedInput(tuple(leaf.shape), leaf.dtype, where) if isinstance(leaf, Tensor) else leaf
+
+    if not specs:
+        return Inputs(tree_map(unmade, example.args), tree_map(unmade, example.kwargs), example.notes)
+    known, wanted = _by_parameter(model, example), _by_parameter(model, found)
+    shapes = [getattr(known.get(name), "shape", ()) for name in wanted]
+    return Inputs(found.args, found.kwargs, found.notes, tuple(tuple(shape) for shape in shapes))
+
+
+def _by_parameter(model: nn.Module, found: Inputs) -> dict[str, Any]:
+    """Arguments by the names of forward's parameters, positional ones first."""
+    signature = signature_of(model.forward)
+    names = [] if signature is None else list(signature.parameters)
+    positional = {(names[i] if i < len(names) else f"args[{i}]"): one for i, one in enumerate(found.args)}
+    return {**positional, **found.kwargs}
 
 
 def _moved(found: Inputs, device: torch.device | None, dtype: torch.dtype | None) -> Inputs:
@@ -87,16 +147,31 @@ def _moved(found: Inputs, device: torch.device | None, dtype: torch.dtype | None
 
 
 class _Maker:
-    """Makes tensors of random values: the same for the same seed, order and sizes, whatever the model's weights."""
+    """Makes tensors of random values: the same for the same seed, order and sizes, whatever the model's weights.
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None, generator: torch.Generator) -> None:
+    With `unmade_on` they are SizedInputs on that device instead.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dtype: torch.dtype | None,
+        generator: torch.Generator,
+        unmade_on: torch.device | None = None,
+    ) -> None:
+        self.unmade_on = unmade_on
         floating = (one.dtype for one in model.parameters() if one.is_floating_point())
         self.dtype = dtype or next(floating, torch.get_default_dtype())
         self.generator = generator
         sizes = [int(one.num_embeddings) for one in model.modules() if isinstance(one, nn.Embedding | nn.EmbeddingBag)]
         self.ids = min(sizes, default=2)  # every id below it is valid in every embedding of the model
 
-    def make(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def make(self, shape: Sequence[int | str], dtype: torch.dtype) -> Any:
+        if self.unmade_on is not None:
+            return SizedInput(tuple(shape), dtype, self.unmade_on)
+        return self._made([size for size in shape if isinstance(size, int)], dtype)
+
+    def _made(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         if dtype.is_floating_point:
             return torch.randn(shape, generator=self.generator).to(dtype)
         if dtype.is_complex:
@@ -110,8 +185,8 @@ def _typed(model: nn.Module, specs: Sequence[InputSpec], maker: _Maker) -> Input
     _check_names(model, signature, specs)
     first = next(iter(signature.parameters), None) if signature is not None else None
     layer = first_layer(model)
-    args: list[Tensor] = []
-    kwargs: dict[str, Tensor] = {}
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
     notes: list[str] = []
     for spec in specs:
         is_first = (not args) if spec.name is None else spec.name == first

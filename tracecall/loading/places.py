@@ -38,14 +38,23 @@ class Request:
 
 
 def check(
-    model: str, inputs: Sequence[str] = (), *, device: str = "cpu", dtype: str | None = None, seed: int | None = None
+    model: str,
+    inputs: Sequence[str] = (),
+    *,
+    device: str = "cpu",
+    dtype: str | None = None,
+    seed: int | None = None,
+    names: bool = False,
 ) -> Request:
-    """Take the arguments of `load` apart, without torch; what cannot be meant is a TracecallError in one line."""
+    """Take the arguments of `load` apart, without torch; what cannot be meant is a TracecallError in one line.
+
+    With `names` an input's sizes may be names.
+    """
     spec = parse_model(model)
     return Request(
         model=spec,
         file=locate(spec),
-        inputs=tuple(parse_input(text) for text in inputs),
+        inputs=tuple(parse_input(text, names=names) for text in inputs),
         device=parse_device(device),
         dtype=None if dtype is None else parse_dtype(dtype),
         seed=0 if seed is None else parse_seed(seed),

@@ -61,7 +61,7 @@ class InputSpec:
     """One --input taken apart. `dtype` is torch's name without "torch.", None where it was left open."""
 
     text: str
-    shape: tuple[int, ...]
+    shape: tuple[int | str, ...]  # a name stands for any size, where names are allowed
     name: str | None = None
     dtype: str | None = None
 
@@ -91,8 +91,11 @@ def parse_model(text: str) -> ModelSpec:
     return ModelSpec(given, "module", match["place"], *_parse_object(given, match["object"]))
 
 
-def parse_input(text: str) -> InputSpec:
-    """Take `1,3,28,28`, `x=1,16` or `ids=1,16:int64` apart; sizes are whole numbers of at least 1."""
+def parse_input(text: str, *, names: bool = False) -> InputSpec:
+    """Take `1,3,28,28`, `x=1,16` or `ids=1,16:int64` apart; sizes are whole numbers of at least 1.
+
+    With `names` a size may be a name too: `B,3,H,W`.
+    """
     match = _INPUT.fullmatch(text.strip())
     if match is None:
         raise TracecallError(
@@ -107,7 +110,7 @@ def parse_input(text: str) -> InputSpec:
         raise TracecallError(f"--input {text!r} gives no sizes; type for example --input 1,3,28,28")
     return InputSpec(
         text=text,
-        shape=tuple(_size(text, size.strip(), shape) for size in shape.split(",")),
+        shape=tuple(_size(text, size.strip(), shape, names=names) for size in shape.split(",")),
         name=match["name"],
         dtype=None if match["dtype"] is None else _dtype(match["dtype"], f"--input {text!r}", DTYPES),
     )
@@ -178,16 +181,20 @@ def _not_a_name(text: str, written: str) -> TracecallError:
     )
 
 
-def _size(text: str, size: str, shape: str) -> int:
+def _size(text: str, size: str, shape: str, *, names: bool) -> int | str:
+    if names and re.fullmatch(_NAME, size):
+        return size
     if re.fullmatch(r"[0-9]{1,15}", size) and int(size) > 0:
         return int(size)
     if re.fullmatch(r"[0-9]+([xX*][0-9]+)+", shape):
         example = re.sub(r"[xX*]", ",", shape)
     else:
-        example = ",".join(one if re.fullmatch(r"[1-9][0-9]{0,5}", one) else "1" for one in re.split(r"\s*,\s*", shape))
+        known = rf"[1-9][0-9]{{0,5}}|{_NAME}" if names else "[1-9][0-9]{0,5}"
+        example = ",".join(one if re.fullmatch(known, one) else "1" for one in re.split(r"\s*,\s*", shape))
     problem = "a missing size" if not size else f"the size {size}"
+    possible = "whole numbers of at least 1 or names such as B" if names else "whole numbers of at least 1"
     raise TracecallError(
-        f"--input {text!r} has {problem}: sizes are whole numbers of at least 1, with commas between them;"
+        f"--input {text!r} has {problem}: sizes are {possible}, with commas between them;"
         f" type for example --input {text.strip().replace(shape, example)}"
     )
 

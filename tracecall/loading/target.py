@@ -28,6 +28,7 @@ class Target:
     name: str  # of the model's class: "CNN"
     origin: str  # file:line of the class or function: "models/cnn.py:14", "torch/nn/modules/linear.py:53"
     device: str  # as torch names it: "cpu", "cuda:0"
+    examples: tuple[tuple[int, ...], ...]  # of unmade inputs: shapes that the model is known to take, () if none is
     notes: tuple[str, ...]  # what a reader must be told: "input inferred from fc1 (Linear, 10 features): …"
 
 
@@ -39,33 +40,39 @@ def load(
     dtype: str | None = None,
     seed: int | None = None,
     train: bool = False,
+    unmade: bool = False,
+    meta: bool = False,
 ) -> Target:
     """Find and build MODEL, make its inputs, and move both to the device, in eval mode unless `train`.
 
     Without a seed it is 0, so that weights and inputs are the same in every run; torch stays seeded afterwards.
     `dtype` is for the model's floating parameters and its floating inputs. Raises TracecallError in one line.
+    With `unmade`, for fake tensors, the inputs are SizedInputs, whose sizes may be names; with `meta` the weights are
+    not made either.
     """
-    request = check(model, inputs, device=device, dtype=dtype, seed=seed)
+    request = check(model, inputs, device=device, dtype=dtype, seed=seed, names=unmade)
     spec, file = request.model, request.file
-    there = resolve_device(request.device)
+    there = torch.device("meta") if meta else resolve_device(request.device)
     as_dtype = None if request.dtype is None else resolve_dtype(request.dtype)
     folder = None if file is None else file.parent
     torch.manual_seed(request.seed)
     with importable(file):
         module = import_place(spec.place) if file is None else import_file(file)
         name, found = pick(module, spec)
-        built = build(found, name, spec, folder)
+        with torch.device("meta") if meta else nullcontext():
+            built = build(found, name, spec, folder)
         with user_code(f"moving {type(built).__name__} to {there}", folder):
             built = built.to(there, as_dtype).train(train)
         made = make_inputs(
             built,
             request.inputs,
             module,
-            device=there,
+            device=torch.device("cpu") if meta else there,  # fake tensors take the place of weights that were not made
             dtype=as_dtype,
             seed=request.seed,
             folder=folder,
             arguments=bool(spec.args or spec.kwargs),
+            unmade=unmade,
         )
     return Target(
         model=built,
@@ -74,6 +81,7 @@ def load(
         name=type(built).__name__,
         origin=origin(built, found, module),
         device=str(there),
+        examples=made.examples,
         notes=made.notes,
     )
 

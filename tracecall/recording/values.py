@@ -24,6 +24,7 @@ TEXT = 60  # characters of a short repr
 PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter})  # types, not instances: a subclass may do anything
 _EXACT = (type(None), bool, int, float, complex, type(Ellipsis), slice, range)
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)  # sizes of fake tensors
+_NUMBERS = frozenset((*_EXACT, *_SYMBOLIC))
 _TORCH_WORDS = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 
 _specs: dict[tuple[Any, ...], TensorSpec] = {}  # equal specs are one object: a Trace repeats few of them many times
@@ -122,7 +123,7 @@ def short(value: object) -> str:
 
 def plain(value: object) -> bool:
     """Whether a value is a list or tuple of nothing but numbers."""
-    return type(value) in (list, tuple) and all(type(item) in (*_EXACT, *_SYMBOLIC) for item in value[:LEAVES])  # type: ignore[index]
+    return type(value) in (list, tuple) and all(type(item) in _NUMBERS for item in value[:LEAVES])  # type: ignore[index]
 
 
 def leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
