@@ -7,9 +7,12 @@ Field names are fixed for users and saved files; fields may be added, never rena
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT_VERSION = 1
 
@@ -68,6 +71,32 @@ class Hook(Struct, frozen=True, omit_defaults=True, gc=False):
     always_call: bool = False
 
 
+class Spread(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What several calls took: together, and one of them."""
+
+    total_ns: int
+    median_ns: int
+    least_ns: int
+    most_ns: int
+
+
+class Fold(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What one line stands for: `count` repeats, alike but for their times.
+
+    The times of its call are those of all repeats together; inside it are the calls of one, with the medians of all.
+    With a `size` above 1 what repeats are several calls in turn: they are the children, in a call that was none.
+    """
+
+    count: int
+    first: str  # the names of the first and the last: "layers.0", "layers.31"
+    last: str
+    paths: list[str] = field(default_factory=list)  # of the modules that they call, each once
+    host: Spread | None = None
+    device: Spread | None = None
+    size: int = 1  # how many calls one repeat has, side by side
+    inside: bool = False  # one of several that repeat in turn: its call's times are the medians of one repeat
+
+
 class Call(Struct, omit_defaults=True, gc=False):
     """One run of a module's `__call__`, one operation, or one user hook. Times are in ns, None if not measured."""
 
@@ -98,6 +127,8 @@ class Call(Struct, omit_defaults=True, gc=False):
     changed: list[str] | None = None  # of a hook: what it replaced, "args[0] 4,3 → 2,3"
     opaque: str | None = None  # why nothing inside is seen: "ScriptModule"
     thread: str | None = None  # the thread's name, where it is not the one that the calls around it ran in
+    fold: Fold | None = None  # of a folded trace: the repeats that this one stands for
+    closed: bool = False  # what is inside is not to be shown: it is deeper than was asked for
 
 
 class ModuleInfo(Struct, omit_defaults=True):
@@ -230,7 +261,9 @@ class Trace(Struct):
     def _first_path(self, path: str) -> str:
         """The path under which a module is listed: a part of `path` may be an alias, more than once."""
         aliases = {alias: info.path for info in self.modules.values() for alias in info.aliases}
-        while path not in self.modules:
+        for _ in range(path.count(".") + 1):  # each round settles one name at least; a damaged file may go in circles
+            if path in self.modules:
+                break
             prefix = path
             while prefix and prefix not in aliases:
                 prefix = prefix.rpartition(".")[0]
@@ -250,10 +283,21 @@ class Trace(Struct):
                 return found
             found, calls = inner, inner.children
 
+    def save(self, path: str | Path) -> None:
+        """Write it to a file for `tracecall.load` and `tracecall show`, gzipped where the name ends in .gz."""
+        from tracecall.tracefile import save  # only saving needs it
+
+        save(self, path)
+
     def __str__(self) -> str:
         from tracecall.views.tree import text  # only printing needs rich
 
         return text(self)
+
+    def _repr_html_(self) -> str:
+        from tracecall.views.html import fragment  # only a notebook asks for it
+
+        return fragment(self)
 
     def __repr__(self) -> str:
         return f"<Trace of {self.model.name}: {sum(1 for _ in self.walk())} calls>"

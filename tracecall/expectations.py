@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from secrets import token_hex
 from typing import Literal
 
 import msgspec
@@ -12,6 +10,7 @@ from msgspec import Struct, field
 
 from tracecall.calls import Call, TensorSpec, Trace, Value
 from tracecall.errors import TracecallError
+from tracecall.writing import name_of, reason, write_whole
 
 FORMAT_VERSION = 1
 
@@ -75,54 +74,28 @@ def _text(spec: TensorSpec) -> str:
 def save(expected: Expected, path: str | Path) -> None:
     """Write a file of expected shapes, whole or not at all; the same shapes always give the same bytes."""
     text = msgspec.json.format(msgspec.json.encode(expected), indent=2) + b"\n"
-    try:
-        _replace(Path(path).resolve(), text)  # a link stays one: the file that it leads to is replaced
-    except (OSError, ValueError, RuntimeError) as error:  # a null character in the name, links in a circle
-        raise TracecallError(
-            f"{_name(path)} cannot be written: {_reason(error)}; type another place for the expected shapes"
-        ) from error
-
-
-def _replace(target: Path, text: bytes) -> None:
-    # in the same folder, since a file can be renamed only within its file system
-    beside = target.with_name(f".{target.name}.{token_hex(4)}.tmp")
-    try:
-        beside.write_bytes(text)
-        if target.exists():
-            shutil.copymode(target, beside)
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    write_whole(path, text, "the expected shapes")
 
 
 def load(path: str | Path) -> Expected:
     """Read a file of expected shapes; one that is missing, damaged or of another version is a TracecallError."""
-    again = f"write it anew with `tracecall shapes MODEL --save-expected {_name(path)}`"
+    again = f"write it anew with `tracecall shapes MODEL --save-expected {name_of(path)}`"
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         hint = again.replace(" anew", "") if isinstance(error, FileNotFoundError) else "type the file's name"
-        raise TracecallError(f"{_name(path)} cannot be read: {_reason(error)}; {hint}") from error
+        raise TracecallError(f"{name_of(path)} cannot be read: {reason(error)}; {hint}") from error
     try:
         version = msgspec.json.decode(data, type=_Version).format_version
         if version != FORMAT_VERSION:
             raise TracecallError(
-                f"{_name(path)} has format version {version}, this tracecall reads version {FORMAT_VERSION}; {again}"
+                f"{name_of(path)} has format version {version}, this tracecall reads version {FORMAT_VERSION}; {again}"
             )
         return msgspec.json.decode(data, type=Expected)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise TracecallError(f"{_name(path)} is no whole file of expected shapes ({reason}); {again}") from error
-
-
-def _name(path: str | Path) -> str:
-    """A file's name on one line, whatever it holds."""
-    return text if (text := str(path)).isprintable() and text else repr(text)
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise TracecallError(
+            f"{name_of(path)} is no whole file of expected shapes ({reason(error)}); {again}"
+        ) from error
 
 
 def differences(expected: Expected, trace: Trace) -> list[Difference]:

@@ -776,3 +776,163 @@ def test_explain_of_a_trace_without_calls():
 def test_no_explained_line_is_wider_than_the_terminal(shown, width):
     """Sentences wrap, whatever the model."""
     assert all(cell_len(line) <= width for line in text(shown, width=width, explain=True).splitlines())
+
+
+# what repeats
+
+
+def repeated(count: int = 32) -> Trace:
+    """Blocks that are alike, but for one that is wider, between an embedding and a head."""
+
+    def block(i: int) -> Call:
+        path, width = f"layers.{i}", 16 if i == 20 else 8
+        inside = [
+            module("attn", "Attention", (2, width), (2, width), us=7 + i % 3, line=12, path=f"{path}.attn"),
+            operation("x + attn(…)", "aten.add", (2, width), (2, width), us=1, line=12, path=path, source="attn"),
+        ]
+        return module(path, "Block", (2, width), (2, width), *inside, us=9 + i % 5, line=24)
+
+    embed = module("embed", "Embedding", spec((2,), "int64"), (2, 8), us=5, line=22, source="input ids")
+    head = module("head", "Linear", (2, 8), (2, 100), us=9, line=25, source=f"layers.{count - 1}")
+    blocks = [block(i) for i in range(count)]
+    root = module("Net", "Net", spec((2,), "int64"), (2, 100), embed, *blocks, head, us=400, path="")
+    own = {"embed": 800, "head": 900, **{f"layers.{i}.attn": 64 for i in range(count)}}
+    return trace(root, own, timing=Timing(untraced_ns=390_000, traced_ns=400_000, runs=50))
+
+
+def test_repeats_are_one_line():
+    """Their number, their total time and that of one, all their parameters; inside it, one of them."""
+    assert text(repeated(), width=110) == drawing("""
+        Net   models/net.py:8   3,748 parameters   cpu   eval, inference mode
+        untraced 390.0 µs   traced 400.0 µs   medians of 50 runs
+
+                                                                                 µs       params
+        Net.__call__                               int64[2] → float32[2,100]  400.0        3.75K
+        ├─ forward pre-hooks  none
+        ├─ forward  models/net.py:20
+        │  ├─ embed                     Embedding  int64[2] → float32[2,8]      5.0  ▏       800  :22  ← input ids
+        │  ├─ layers.0 … layers.19 ×20  Block      [2,8] → [2,8]              220.0  █▋◂   1.28K  :24  each 11.0
+        │  │  ├─ attn                   Attention  [2,8] → [2,8]                8.0  ▏        64  :12
+        │  │  └─ x + attn(…)                       [2,8]                        1.0  ▏            :12
+        │  ├─ layers.20                 Block      [2,16] → [2,16]              9.0  ▏        64  :24
+        │  │  ├─ attn                   Attention  [2,16] → [2,16]              9.0  ▏        64  :12
+        │  │  └─ x + attn(…)                       [2,16]                       1.0  ▏            :12
+        │  ├─ layers.21 … 31 ×11        Block      [2,8] → [2,8]              120.0  ▉       704  :24  each 11.0
+        │  │  ├─ attn                   Attention  [2,8] → [2,8]                8.0  ▏        64  :12
+        │  │  └─ x + attn(…)                       [2,8]                        1.0  ▏            :12
+        │  └─ head                      Linear     [2,8] → [2,100]              9.0  ▏       900  :25
+        └─ forward hooks  none
+
+        ×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all
+        """)
+
+
+def test_where_room_is_short_the_number_of_repeats_stays():
+    """The last name shrinks to its number first; what one took goes before shapes do."""
+    assert text(repeated(), width=60) == drawing("""
+        Net   models/net.py:8   3,748 parameters   cpu
+          eval, inference mode
+        untraced 390.0 µs   traced 400.0 µs   medians of 50 runs
+
+                                                             µs
+        Net.__call__            …t64[2] → float32[2,100]  400.0
+        ├─ forward pre-hooks  none
+        ├─ forward  models/net.py:20
+        │  ├─ embed             int64[2] → float32[2,8]     5.0  :22
+        │  ├─ layers.0 … ×20    [2,8] → [2,8]             220.0  :24
+        │  │  ├─ attn           [2,8] → [2,8]               8.0  :12
+        │  │  └─ x + attn(…)    [2,8]                       1.0  :12
+        │  ├─ layers.20         [2,16] → [2,16]             9.0  :24
+        │  │  ├─ attn           [2,16] → [2,16]             9.0  :12
+        │  │  └─ x + attn(…)    [2,16]                      1.0  :12
+        │  ├─ layers.21 … ×11   [2,8] → [2,8]             120.0  :24
+        │  │  ├─ attn           [2,8] → [2,8]               8.0  :12
+        │  │  └─ x + attn(…)    [2,8]                       1.0  :12
+        │  └─ head              [2,8] → [2,100]             9.0  :25
+        └─ forward hooks  none
+
+        ×N: N calls alike, with their total time; inside is one,
+        with medians; --no-fold shows all
+        """)
+
+
+def test_no_fold_shows_every_call():
+    """As they were called, without a word on folding."""
+    shown = text(repeated(), width=100, fold=False)
+    assert names(shown).count("attn") == 32
+    assert "×N" not in shown
+
+
+def test_a_folded_line_has_what_a_call_has():
+    """Its depth is limited as that of others, and --explain says what it is."""
+    assert "layers.0 … layers.19 ×20  +2" in text(repeated(), width=120, depth=1)
+    assert "×N: N calls that are alike" in text(repeated(), width=120, explain=True)
+
+
+def in_turn() -> Trace:
+    """A module and an operation that repeat in turn."""
+    calls = []
+    for i in range(10):
+        calls.append(module(f"layers.{i}", "Linear", (2, 8), (2, 8), us=8 + i % 2, line=24))
+        calls.append(operation("F.relu", "aten.relu", (2, 8), (2, 8), us=2, line=24, source=f"layers.{i}"))
+    root = module("Net", "Net", (2, 8), (2, 8), *calls, us=120, path="")
+    return trace(root, {f"layers.{i}": 72 for i in range(10)})
+
+
+def test_calls_that_repeat_in_turn():
+    """A line with their number and time over one of each."""
+    assert text(in_turn(), width=100) == drawing("""
+        Net   models/net.py:8   720 parameters   cpu   eval, inference mode
+
+                                                                µs        params
+        Net.__call__                          [2,8] → [2,8]  120.0           720
+        ├─ forward pre-hooks  none
+        ├─ forward  models/net.py:20
+        │  └─ ×10 in turn                                    105.0  ███▌     720       each 10.5 (10.0–11.0)
+        │     ├─ layers.0 … layers.9  Linear  [2,8] → [2,8]    8.5  ▎         72  :24
+        │     └─ F.relu                       [2,8]            2.0  ▏             :24  ← layers.0
+        └─ forward hooks  none
+
+        ×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all
+        """)
+
+
+def test_of_those_in_turn_one_is_shown():
+    """Without operations there is nothing to take turns with: the modules repeat by themselves."""
+    assert text(in_turn(), width=100, operations="none") == drawing("""
+        Net   models/net.py:8   720 parameters   cpu   eval, inference mode
+
+                                                                 µs          params
+        Net.__call__                           [2,8] → [2,8]  120.0             720
+        ├─ forward pre-hooks  none
+        ├─ forward  models/net.py:20
+        │  └─ layers.0 … layers.9 ×10  Linear  [2,8] → [2,8]   85.0  ████▎      720  :24  each 8.5 (8.0–9.0)
+        └─ forward hooks  none
+
+        ×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all
+        """)
+
+
+def test_roots_that_repeat():
+    """A loop around the model: one tree for all rounds, with the sizes that grow."""
+    shown = nested()
+    shown.calls = [module("", "Net", (1, length), (1, 8), us=10, path="") for length in range(3, 9)]
+    assert "Net.__call__ ×6" in text(shown, width=100)
+    assert "[1, 3…8] → [1, 8]" in text(shown, width=100)
+    pairs = [module(name, name.title(), (1,), (1,), us=5) for _ in range(5) for name in ("encoder", "decoder")]
+    shown.calls = pairs
+    drawn = text(shown, width=100).splitlines()
+    assert [line.split("  ")[0] for line in drawn if "__call__" in line or "turn" in line] == [
+        "×5 in turn",
+        "encoder.__call__",
+        "decoder.__call__",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+@pytest.mark.parametrize("make", [repeated, in_turn])
+def test_no_folded_line_is_wider_than_the_terminal(make, width):
+    """Whatever the width, and every number of repeats is there."""
+    shown = text(make(), width=width)
+    assert all(cell_len(line) <= width for line in shown.splitlines())
+    assert all(f"×{count}" in shown for count in ((20, 11) if make is repeated else (10,)))

@@ -28,12 +28,17 @@ class Wanted:
     train: bool
     unmade: bool = False  # inputs for fake tensors, with names among the sizes
     meta: bool = False
+    weights: str | None = None  # a file
 
     def check(self) -> None:
         """Refuse what cannot be meant, at once and without torch, with a TracecallError."""
         from tracecall.loading import check
 
         check(self.model, self.inputs, device=self.device, dtype=self.dtype, seed=self.seed, names=self.unmade)
+        if self.weights is not None:
+            from tracecall.loading.archives import existing_file
+
+            existing_file(self.weights, "--weights")
 
 
 class Watch(NamedTuple):
@@ -78,6 +83,7 @@ def load_target(wanted: Wanted, progress: Progress) -> Target:
         train=wanted.train,
         unmade=wanted.unmade,
         meta=wanted.meta,
+        weights=wanted.weights,
     )
     progress(f"running {target.name}")
     return target

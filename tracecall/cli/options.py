@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from tracecall.errors import TracecallError
 
 Known = TypeVar("Known", bound=str)
+Operations = Literal["none", "forward", "all"]
+Sort = Literal["time", "self", "flops", "memory", "params"]
 SEED_HINT = "for example: --seed 1"
 
 Model = Annotated[
@@ -17,7 +19,8 @@ Model = Annotated[
         metavar="MODEL",
         help="A demo (linear, feedforward, cnn, rnn, transformer), path/to/file.py, path/to/file.py:Name, "
         "package.module:Name, or with arguments 'file.py:Name(20, 64)'. Name is a class, a function that "
-        "returns a module, or a module.",
+        "returns a module, or a module. Or a saved program: .pt2 of torch.export, or a TorchScript file. All of "
+        "these are code: run only what you trust.",
     ),
 ]
 Inputs = Annotated[
@@ -35,7 +38,52 @@ Dtype = Annotated[
 Seed = Annotated[  # a text, as all numbers here: `whole` refuses it with an example
     str | None, typer.Option(metavar="N", help="Seed of weights and inputs; 0 if not given.")
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Weights for the model: .safetensors, or what torch.save wrote; runs no code in it."
+    ),
+]
 Train = Annotated[bool, typer.Option("--train", help="Train mode with gradients, not eval in inference mode.")]
+
+# what of a trace is shown, in every command that shows one
+Depth = Annotated[
+    str | None, typer.Option(metavar="N", help="How many levels of submodules to show; all if not given.")
+]
+Ops = Annotated[str, typer.Option(metavar="WHICH", help="Operations to show: none, forward (the model's own) or all.")]
+SortBy = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        metavar="BY",
+        help="List the costliest modules instead of the tree: by time, self, flops, memory or params.",
+    ),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say in a short sentence what each kind of thing in the tree is.")
+]
+NoFold = Annotated[bool, typer.Option("--no-fold", help="Show every call: repeated ones on a line each.")]
+Only = Annotated[
+    str | None, typer.Option("--only", metavar="PATH", help="Show one module alone, with what it calls: encoder.0")
+]
+Filter = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="TYPE", help="Show only modules of this type, and the way to them: Linear"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the Trace as JSON, and nothing else.")]
+# the files that can be made of a trace; every one is written whole or not at all
+Save = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Save the trace, trace.json or trace.json.gz, for `tracecall show FILE`."),
+]
+Html = Annotated[str | None, typer.Option("--html", metavar="FILE", help="Write a page to send to someone.")]
+Perfetto = Annotated[
+    str | None, typer.Option("--perfetto", metavar="FILE", help="Write a timeline for ui.perfetto.dev.")
+]
+Svg = Annotated[str | None, typer.Option("--svg", metavar="FILE", help="Write a picture of the tree.")]
+Mermaid = Annotated[
+    str | None, typer.Option("--mermaid", metavar="FILE", help="Write a diagram that GitHub draws in Markdown.")
+]
 
 
 def whole(option: str, text: str | None, hint: str) -> int | None:

@@ -6,26 +6,41 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 PROGRESS_AFTER = 1.0  # seconds: shorter work needs no progress line
 
 
 def show(view: Callable[[int], RenderableType]) -> None:
     """Print what `view` makes of the terminal's width in columns."""
-    from rich.console import Console
+    from rich.console import Console, Group
 
     # written at once and by us: rich exits with 1 where a pipe is closed
     lines = io.StringIO()
     console = Console(file=lines, force_terminal=sys.stdout.isatty() or None, highlight=False)
-    console.print(view(console.width))
+    shown = view(console.width)
+    for part in shown.renderables if isinstance(shown, Group) else [shown]:
+        line = _as_it_is(part, console)
+        if line is None:
+            console.print(Group(part))  # bare, a Text is joined with others and wrapped as they are
+        else:
+            lines.write(line + "\n")
     write(lines.getvalue())
+
+
+def _as_it_is(part: RenderableType, console: Console) -> str | None:
+    """The text of a line that needs no rich: without colours, it fits. Of ten thousand, rich would take a second."""
+    from rich.text import Text
+
+    if console.color_system is not None or not isinstance(part, Text) or not part.no_wrap or part.justify:
+        return None
+    return part.plain if part.plain.isprintable() and part.end == "\n" and part.cell_len <= console.width else None
 
 
 def show_json(value: object) -> None:
@@ -47,9 +62,16 @@ def write(text: str) -> None:
         raise TracecallError(f"the output cannot be written: {error.strerror or error}") from error
 
 
-def refuse(message: str) -> int:
+def note(text: str) -> None:
+    """Say in one line on stderr what was done beside printing."""
+    print(" ".join(text.split()), file=sys.stderr)
+
+
+def refuse(message: str, details: Sequence[str] = ()) -> int:
     """Say in one line on stderr why nothing is done, and return the exit status of that."""
     print("tracecall: " + " ".join(message.split()), file=sys.stderr)
+    for line in details:
+        print("  " + " ".join(line.split()), file=sys.stderr)
     return 2
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 
 from rich.cells import cell_len
-from rich.text import Text
+from rich.text import Span, Text
 
 from tracecall.calls import Call, Trace
 from tracecall.views import labels
@@ -19,6 +20,7 @@ WIDEST_LABEL = 44
 SHORTEST_NAME = 12
 SHORTEST_SENTENCE = 30
 PROSE = 88  # a longer line of prose is hard to read, however wide the terminal
+SHORTEST_SOURCE = 14
 GAP = "  "
 HOT = "◂"
 
@@ -32,6 +34,19 @@ def lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
     calls = [row for row in rows if row.call is not None]
     devices = any(spec.device != "cpu" for row in calls if row.call for spec in labels.tensors(row.call.output))
     totals = labels.parameters(trace)
+    # most columns are the same in every layout: a long trace has each made once
+    same = {
+        "device": [_device_text(row) if devices else "" for row in rows],
+        "time": [_time_text(row, total) for row in rows],
+        "device time": [_device_time_text(row, total) for row in rows],
+        "bar": ["x" * BAR if row.call is not None and total else "" for row in rows],
+        "line": [_line_text(trace, row) for row in rows],
+    }
+    shapes = functools.cache(lambda roomy: [_shape_text(row, roomy) for row in rows])
+    parameters = functools.cache(lambda brief: [_parameters(totals, row, brief) for row in rows])
+    sources = functools.cache(lambda everything: [_source_text(row, everything, total) for row in rows])
+    each = [labels.each(row.call, total) for row in calls if row.call is not None]
+    width_of = functools.cache(cell_len)
     for roomy, brief, everything in (
         (True, False, True),
         (False, False, True),
@@ -39,18 +54,18 @@ def lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
         (False, True, False),
     ):
         columns = {
-            "shapes": [_shape_text(row, roomy) for row in rows],
-            "device": [_device_text(row) if devices else "" for row in rows],
-            "time": [_time_text(row, total) for row in rows],
-            "device time": [_device_time_text(row, total) for row in rows],
-            "bar": ["x" * BAR if row.call is not None and total else "" for row in rows],
-            "parameters": [_parameters(totals, row, brief) for row in rows],
-            "line": [_line_text(trace, row) for row in rows],
-            "from": [_source_text(row, everything) for row in rows],
+            "shapes": shapes(roomy),
+            "device": same["device"],
+            "time": same["time"],
+            "device time": same["device time"],
+            "bar": same["bar"],
+            "parameters": parameters(brief),
+            "line": same["line"],
+            "from": sources(everything),
         }
         unit = labels.unit(total)[0]
         titles = {"time": unit, "device time": f"device {unit}", "parameters": "params"}
-        widths = {name: max(map(cell_len, cells), default=0) for name, cells in columns.items()}
+        widths = {name: max(map(width_of, cells), default=0) for name, cells in columns.items()}
         if widths["device time"]:
             titles["time"] = f"host {unit}"
         for name, size in widths.items():
@@ -61,9 +76,9 @@ def lines(trace: Trace, rows: list[Row], width: int) -> list[Text]:
         long = max((cell_len(row.guide + row.name) for row in calls if not row.type), default=0)
         label = max(label, min(long - (len(GAP) + widths["type"] if widths["type"] else 0), WIDEST_LABEL))
         # what may go without loss: where things came from, and most of the bar and the type
-        if _needed(label, {**widths, **({} if everything else _spare(widths))}) <= width:
+        if _needed(label, {**widths, **({} if everything else _spare(widths, each))}) <= width:
             break
-    label = _fit(widths, label, width)
+    label = _fit(widths, label, width, each)
     title = Text(" " * (label + len(GAP) + widths["type"] if widths["type"] else label), QUIET)
     for name, size in widths.items():
         if size and name != "type":
@@ -98,7 +113,7 @@ def _hot_path(trace: Trace) -> set[int]:
     total = total_time(trace)
     for root in trace.calls if total else ():
         inside = root.children
-        while modules := [call for call in inside if call.kind == "module" and call.host_ns is not None]:
+        while modules := [call for call in _ungrouped(inside) if call.kind == "module" and call.host_ns is not None]:
             costliest = max(modules, key=lambda call: call.host_ns or 0)
             if (costliest.host_ns or 0) * 4 < total:
                 break
@@ -107,25 +122,41 @@ def _hot_path(trace: Trace) -> set[int]:
     return found
 
 
+def _ungrouped(calls: list[Call]) -> list[Call]:
+    """Calls, those that repeat in turn each for itself; where groups hold groups, the outer ones are opened."""
+    return [
+        one for call in calls for one in (call.children if call.fold is not None and call.fold.size > 1 else (call,))
+    ]
+
+
 def unsteady(call: Call, total: int) -> bool:
     """Whether its times differ from run to run by so much; of a call under 1 % of the total nobody needs to know."""
     return call.host_ns is not None and (call.spread_ns or 0) * 2 > call.host_ns and call.host_ns * 100 >= total
 
 
-def _spare(widths: dict[str, int]) -> dict[str, int]:
-    return {"from": 0, "bar": min(4, widths["bar"]), "type": min(12, widths["type"])}
+def _spare(widths: dict[str, int], each: list[str]) -> dict[str, int]:
+    return {"from": max(map(cell_len, each), default=0), "bar": min(4, widths["bar"]), "type": min(12, widths["type"])}
 
 
 def _needed(label: int, widths: dict[str, int]) -> int:
     return label + sum(len(GAP) + size for size in widths.values() if size)
 
 
-def _fit(widths: dict[str, int], label: int, width: int) -> int:
-    """Shrink or drop columns until a line fits; returns the label's width."""
-    for name, least in (("from", 24), ("type", 18), ("bar", 4), ("from", 14), ("type", 12), ("from", 0), ("bar", 3),
-                        ("label", 30), ("type", 9), ("bar", 0), ("label", 26), ("shapes", 30), ("parameters", 0),
-                        ("label", 22), ("shapes", 24), ("type", 0), ("line", 0), ("device", 0),
-                        ("label", 16)):  # fmt: skip
+def _brief_each(cell: str) -> str:
+    """Without the range: "each 0.37"."""
+    return cell.partition(" (")[0]
+
+
+def _fit(widths: dict[str, int], label: int, width: int, each: list[str]) -> int:
+    """Shrink or drop columns until a line fits; returns the label's width.
+
+    What one of many calls took, `each`, stands where others say what they came from, and stays longer.
+    """
+    whole, brief = (max(map(cell_len, cells), default=0) for cells in (each, map(_brief_each, each)))
+    for name, least in (("from", max(24, whole)), ("type", 18), ("bar", 4), ("from", max(14, whole)), ("type", 12),
+                        ("from", whole), ("bar", 3), ("label", 30), ("type", 9), ("from", brief), ("bar", 0),
+                        ("label", 26), ("shapes", 30), ("from", 0), ("parameters", 0), ("label", 22), ("shapes", 24),
+                        ("type", 0), ("line", 0), ("device", 0), ("label", 16)):  # fmt: skip
         over = _needed(label, widths) - width
         if over <= 0:
             break
@@ -143,14 +174,14 @@ def _line(row: Row, i: int, columns: dict[str, list[str]], widths: dict[str, int
         row.note.no_wrap = True
         row.note.overflow = "ellipsis"
         return row.note
-    line = Text(no_wrap=True, overflow="ellipsis")
+    parts: list[tuple[str, str]] = []
     typed = widths["type"] and row.type
     room = label if typed or not widths["type"] else label + len(GAP) + widths["type"]
     guide = _cut_guide(row.guide, room - min(SHORTEST_NAME, cell_len(row.name)))
-    line.append(guide, QUIET)
-    line.append(labels.pad(row.name, room - cell_len(guide)), row.style)
+    parts.append((guide, QUIET))
+    parts.append((labels.cut_name(row.call, row.name, room - cell_len(guide)), row.style))
     if typed:
-        line.append(GAP + labels.pad(row.type, widths["type"]), QUIET)
+        parts.append((GAP + labels.pad(row.type, widths["type"]), QUIET))
     caught = row.call is not None and row.call.error is not None and row.call.error.caught
     for name, size in widths.items():
         if not size or name == "type":
@@ -161,13 +192,26 @@ def _line(row: Row, i: int, columns: dict[str, list[str]], widths: dict[str, int
             cell = labels.bar(share, size) if row.guide else ""
             if row.hot:
                 cell = cell[: size - 1] + HOT
+        elif name == "from" and cell_len(cell) > size:
+            cell = _cut_source(cell, size)
         elif name in RIGHT:
             cell = " " * (size - cell_len(cell)) + cell
         elif name == "shapes" and cell_len(cell) > size:
             cell = "…" + cell[len(cell) - size + 1 :]  # the output stands at the end, and says more
-        line.append(GAP + labels.pad(cell, size), BAD if "✗" in cell and not caught else STYLES.get(name, ""))
-    line.rstrip()
-    return line
+        parts.append((GAP + labels.pad(cell, size), BAD if "✗" in cell and not caught else STYLES.get(name, "")))
+    return _joined(parts)
+
+
+def _joined(parts: list[tuple[str, str]]) -> Text:
+    """Pieces of one line with their styles as a Text, made at once: appending each takes most of a long tree's time."""
+    plain = "".join(part for part, _ in parts).rstrip()
+    spans, begin = [], 0
+    for part, style in parts:
+        end = min(begin + len(part), len(plain))
+        if style and end > begin:
+            spans.append(Span(begin, end, style))
+        begin += len(part)
+    return Text(plain, no_wrap=True, overflow="ellipsis", spans=spans)
 
 
 def _cut_guide(guide: str, room: int) -> str:
@@ -177,7 +221,7 @@ def _cut_guide(guide: str, room: int) -> str:
 
 
 def _shape_text(row: Row, roomy: bool) -> str:
-    if row.call is None:
+    if row.call is None or (row.call.fold is not None and row.call.fold.size > 1):
         return ""
     if row.call.kind == "hook":
         error = f"✗ {row.call.error.type}" if row.call.error else ""
@@ -213,21 +257,40 @@ def _device_time_text(row: Row, total: int) -> str:
     return f"{row.call.device_ns / size:.{decimals}f}"
 
 
-def _source_text(row: Row, everything: bool) -> str:
-    """Where the inputs came from: "← conv1, input x"; more than two parameters are counted."""
+def _source_text(row: Row, everything: bool, total: int) -> str:
+    """Where the inputs came from: "← conv1, input x"; more than two parameters are counted.
+
+    Of calls that share a line what one of them took comes first, "each 0.37 (0.35–0.41)".
+    """
+    each = labels.each(row.call, total) if row.call is not None else ""
     if row.obvious and not everything:
-        return ""
+        return each
     parameters = [one for one in row.sources if one.startswith(("parameter ", "buffer "))]
     shown = [one for one in row.sources if one not in parameters]
     shown += parameters if len(parameters) <= 2 else [f"{len(parameters)} parameters"]
-    return "← " + ", ".join(shown) if shown else ""
+    return GAP.join(part for part in (each, "← " + ", ".join(shown) if shown else "") if part)
+
+
+def _cut_source(cell: str, size: int) -> str:
+    """What of it fits: a time whole or not at all, and a source where something of it can be read."""
+    each, _, source = cell.partition("← ") if cell.startswith("each ") else ("", "", cell)
+    if not each:
+        return source if size >= SHORTEST_SOURCE else ""
+    each = each.rstrip()
+    room = size - cell_len(each + GAP)
+    if source and room >= SHORTEST_SOURCE:
+        return each + GAP + labels.pad("← " + source, room)
+    return each if cell_len(each) <= size else _brief_each(each)
 
 
 def _parameters(totals: dict[str, int], row: Row, brief: bool) -> str:
     """The parameters of a module with everything below it; blank for one that has none."""
-    if row.call is None or row.call.kind != "module":
+    grouped = row.call is not None and row.call.fold is not None and row.call.fold.size > 1
+    if row.call is None or (row.call.kind != "module" and not grouped):
         return ""
     total = totals.get(row.call.path, 0)
+    if row.call.fold is not None and not row.call.fold.inside:
+        total = sum(totals.get(path, 0) for path in row.call.fold.paths)
     return (labels.brief(total) if brief else labels.count(total)) if total else ""
 
 

@@ -20,7 +20,7 @@ def excerpt(trace: Trace, call: Call, width: int = 92) -> list[str]:
     The calls that it is in, what ran before it, and what ran last inside it or else after it. "…" stands for lines
     that are left out; what is inside the calls around it goes without saying.
     """
-    every = list(rows(trace, None, "forward"))
+    every = list(rows(trace, "forward"))
     at = next(i for i, row in enumerate(every) if row.call is call)
     above = _above(every, at)
     inside = _inside(every, at)

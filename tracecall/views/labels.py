@@ -86,6 +86,52 @@ def number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else safe(str(value))
 
 
+def named(call: Call) -> str:
+    """The name of a call, or of those that it stands for: "layers.0 … layers.31 ×32", "×12 in turn"."""
+    fold = call.fold
+    if fold is None:
+        return safe(call.name)
+    if fold.size > 1:
+        return f"×{fold.count} in turn"
+    first, last = safe(fold.first), safe(fold.last)
+    name = first if first == last else f"{first} … {last}"
+    if cell_len(name) > LONGEST_NAMES and first.rpartition(".")[0] == last.rpartition(".")[0]:
+        name = f"{first} … {last.rpartition('.')[2]}"
+    return name if fold.inside else f"{name} ×{fold.count}"
+
+
+def cut_name(call: Call | None, name: str, width: int) -> str:
+    """Exactly `width` cells of a row's name; of calls that share a row, their number stays where the names are cut."""
+    if call is None or call.fold is None or cell_len(name) <= width:
+        return pad(name, width)
+    names, times, count = name.rpartition(" ×")
+    if not times:
+        names, count = name, ""
+    start, dots, last = names.partition(" … ")
+    for shorter in (f"{start}{dots}{last.rpartition('.')[2]}", f"{start}{dots}".rstrip()):  # "layers.0 … 31"
+        if cell_len(shorter + times + count) <= width:
+            return pad(shorter + times + count, width)
+    room = width - cell_len(times + count)
+    return pad(start, room) + times + count if room >= SHORTEST else pad(name, width)
+
+
+LONGEST_NAMES = 24  # cells for a first and a last name; beyond that the last is told by its number alone
+SHORTEST = 4
+
+
+def each(call: Call, total: int) -> str:
+    """What one of the calls took that a line stands for: "each 0.37 (0.35–0.41)".
+
+    "" where it stands for itself, or where its own time is that of one.
+    """
+    spread = None if call.fold is None else call.fold.device or call.fold.host
+    if spread is None or (call.fold is not None and call.fold.inside):
+        return ""
+    _, size, decimals = unit(total)
+    middle, least, most = (f"{ns / size:.{decimals}f}" for ns in (spread.median_ns, spread.least_ns, spread.most_ns))
+    return f"each {middle}" + (f" ({least}–{most})" if least != most else "")
+
+
 def place(site: Site | None) -> str:
     """File and line: "models/cnn.py:24"."""
     return "" if site is None else safe(f"{site.file}:{site.line}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from msgspec import structs
 from rich.text import Text
 
 from tracecall.calls import Call, Trace
@@ -28,15 +29,23 @@ class Row:
     hot: bool = False  # on the hot path
 
 
-def rows(trace: Trace, depth: int | None, operations: str) -> Iterator[Row]:
-    """The tree's lines; `depth` counts module calls below the root, `operations` is none, forward or all."""
-    for number, call in enumerate(trace.calls):
+def rows(trace: Trace, operations: str) -> Iterator[Row]:
+    """The tree's lines; `operations` is none, forward or all. What is inside a closed call is counted, not shown."""
+    for number, call in enumerate(_roots(trace)):
         if number:
             yield Row("", "", note=Text())
         if call.kind == "module":
-            yield from _chain(trace, call, depth, operations)
+            yield from _chain(trace, call, operations)
         else:
-            yield Row("", labels.safe(call.name), call=call)
+            yield Row("", labels.named(call), call=call)
+
+
+def _roots(trace: Trace) -> Iterator[Call]:
+    """The outermost calls; those that repeat in turn follow the line that counts them."""
+    for call in trace.calls:
+        yield call
+        if call.fold is not None and call.fold.size > 1:
+            yield from call.children
 
 
 def explained(trace: Trace, shown: list[Row]) -> Iterator[Row]:
@@ -61,6 +70,10 @@ def _sentences(row: Row, failing: Call | None) -> Iterator[tuple[str, str]]:
         if row.name in _CHAIN:
             yield row.name, _CHAIN[row.name]
         return
+    if call.fold is not None:
+        yield "fold", FOLDED
+        if call.fold.size > 1:
+            return
     if call.hook is not None:
         name = "register_" + ("module_" if call.hook.scope == "global" else "") + call.hook.when.replace(" ", "_")
         yield "hook", f"a hook: a function that {name.replace('pre-hook', 'pre_hook')} added; __call__ calls it"
@@ -83,6 +96,7 @@ def _quoted(call: Call) -> str:
 
 
 LONGEST_QUOTE = 40
+FOLDED = "×N: N calls that are alike, with their total time; inside is one of them, with medians"
 _CHAIN = {
     "forward pre-hooks": "run before forward, and may replace its arguments",
     "forward": "the model's own code: the method that __call__ runs between the hooks",
@@ -90,33 +104,37 @@ _CHAIN = {
 }
 
 
-def _chain(trace: Trace, call: Call, depth: int | None, operations: str) -> Iterator[Row]:
+def _chain(trace: Trace, call: Call, operations: str) -> Iterator[Row]:
     """The root in full: `__call__`, forward pre-hooks, forward with everything inside it, forward hooks."""
-    name = call.path or call.type
     mark = "✗ " if call.error else ""
+    name = call.path or call.type
+    if call.fold is not None and call.fold.first != call.fold.last:
+        name = f"{call.fold.first} … {call.fold.last}"
     closed = f"  opaque: {call.opaque}" if call.opaque else ""
-    yield Row("", f"{mark}{labels.safe(name)}.__call__{closed}", BAD if call.error else MODULE, call=call)
+    times = f" ×{call.fold.count}" if call.fold is not None and not call.fold.inside else ""
+    yield Row("", f"{mark}{labels.safe(name)}.__call__{times}{closed}", BAD if call.error else MODULE, call=call)
     before = [child for child in call.children if child.hook and child.hook.when == "forward pre-hook"]
     after = [child for child in call.children if child.hook and child.hook.when == "forward hook"]
     info = trace.modules.get(call.path)
-    yield from _hook_rows("forward pre-hooks", before, "├─ ", "│  ", depth, operations)
+    yield from _hook_rows("forward pre-hooks", before, "├─ ", "│  ", operations)
     where = labels.place(info.source) if info else ""
     refused = before and before[-1].error is not None and not before[-1].error.caught
     note = Text.assemble(("├─ ", QUIET), "forward", ("  " + ("did not run" if refused else where), QUIET))
     yield Row("├─ ", "forward", note=note)
     inside = [child for child in call.children if child.hook is None]
-    yield from _children(inside, "│  ", depth, operations, root=True)
-    yield from _hook_rows("forward hooks", after, "└─ ", "   ", depth, operations)
+    if call.closed:
+        yield from _hidden(inside, "│  ", operations)
+    else:
+        yield from _children(inside, "│  ", operations, root=True)
+    yield from _hook_rows("forward hooks", after, "└─ ", "   ", operations)
 
 
-def _hook_rows(
-    title: str, hooks: list[Call], guide: str, below: str, depth: int | None, operations: str
-) -> Iterator[Row]:
+def _hook_rows(title: str, hooks: list[Call], guide: str, below: str, operations: str) -> Iterator[Row]:
     line = Text.assemble((guide, QUIET), title)
     if not hooks:
         line.append("  none", QUIET)
     yield Row(guide, title, note=line)
-    yield from _children(hooks, below, None, operations)
+    yield from _children(hooks, below, operations)
 
 
 def _shown(call: Call, operations: str, root: bool) -> bool:
@@ -124,6 +142,8 @@ def _shown(call: Call, operations: str, root: bool) -> bool:
 
     They do if there is nothing else to see (the root is torch.nn's own), if they failed, or did other modules' work.
     """
+    if call.fold is not None and call.fold.size > 1:
+        return any(_shown(child, operations, root) for child in call.children)
     if call.kind != "operation":
         return True
     if operations == "none":
@@ -131,38 +151,63 @@ def _shown(call: Call, operations: str, root: bool) -> bool:
     return not call.internal or operations == "all" or root or call.error is not None or bool(call.reads)
 
 
-def _children(
-    calls: list[Call], guide: str, depth: int | None, operations: str, *, root: bool = False
-) -> Iterator[Row]:
+def _children(calls: list[Call], guide: str, operations: str, *, root: bool = False) -> Iterator[Row]:
     """The calls inside a call; iterative, since recursion in a model may be as deep as Python allows."""
-    if depth == 0:
-        yield from _hidden(calls, guide, operations, root)
-        return
-    waiting = [(*sibling, guide, 1) for sibling in reversed(_siblings(calls, operations, root))]
+    waiting = [(*sibling, guide) for sibling in reversed(_siblings(calls, operations, root))]
     while waiting:
-        call, last, previous, before, level = waiting.pop()
+        call, last, previous, before = waiting.pop()
         row = _row(call, before + ("└─ " if last else "├─ "), previous, operations)
-        inside = _siblings(call.children, operations)
-        if depth is not None and level >= depth and call.kind == "module" and inside:
-            row.name += f"  +{len(inside)}"
+        # those that repeat in turn are the root's own where their group is
+        grouped = root and call.fold is not None and call.fold.size > 1
+        inside = _siblings(call.children, operations, grouped)
+        if call.closed and inside:
+            row.name += f"  +{_number(inside)}"
             inside = []
         yield row
         below = before + ("   " if last else "│  ")
-        waiting.extend((*sibling, below, level + 1) for sibling in reversed(inside))
+        waiting.extend((*sibling, below) for sibling in reversed(inside))
 
 
-def _hidden(calls: list[Call], guide: str, operations: str, root: bool) -> Iterator[Row]:
-    hidden = len(_siblings(calls, operations, root))
+def _hidden(calls: list[Call], guide: str, operations: str) -> Iterator[Row]:
+    hidden = _number(_siblings(calls, operations, root=True))
     if hidden:
         yield Row(
             f"{guide}└─ ", "", note=Text(f"{guide}└─ {hidden} call{'' if hidden == 1 else 's'}, not shown", QUIET)
         )
 
 
-def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[tuple[Call, bool, Call | None]]:
+def _number(siblings: list[Sibling]) -> int:
+    """How many calls these are, each of those that repeat counted."""
+    return sum(
+        1 if call.fold is None else call.fold.count * (len(call.children) if call.fold.size > 1 else 1)
+        for call, _, _ in siblings
+    )
+
+
+Sibling = tuple[Call, bool, Call | None]
+
+
+def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[Sibling]:
     """The calls that are shown, each with whether it is the last and what stands before it."""
-    shown = [call for call in calls if _shown(call, operations, root)]
+    shown = [_alone(call, operations, root) for call in calls if _shown(call, operations, root)]
     return [(call, i == len(shown) - 1, shown[i - 1] if i else None) for i, call in enumerate(shown)]
+
+
+def _alone(call: Call, operations: str, root: bool) -> Call:
+    """Instead of a group of which one call is shown, that call, as if it alone repeated."""
+    if call.fold is None or call.fold.size == 1:
+        return call
+    shown = [child for child in call.children if _shown(child, operations, root)]
+    fold = shown[0].fold
+    if len(shown) > 1 or fold is None or not fold.inside:
+        return call
+    return structs.replace(
+        shown[0],
+        host_ns=fold.host.total_ns if fold.host else None,
+        device_ns=fold.device.total_ns if fold.device else None,
+        spread_ns=(shown[0].spread_ns or 0) * fold.count,
+        fold=structs.replace(fold, inside=False),
+    )
 
 
 def _row(call: Call, guide: str, previous: Call | None, operations: str) -> Row:
@@ -173,8 +218,9 @@ def _row(call: Call, guide: str, previous: Call | None, operations: str) -> Row:
     kind = labels.safe(call.type) if call.kind == "module" else labels.grouped(call) if operations == "all" else ""
     found = labels.sources(call)
     # where room is short, a chain needs no arrows: what comes from the line above is not said again
-    obvious = previous is not None and [one.partition(" #")[0] for one in found] == [labels.safe(previous.name)]
-    name = mark + labels.safe(call.name)
+    above = "" if previous is None else previous.fold.last if previous.fold is not None else previous.name
+    obvious = previous is not None and [one.partition(" #")[0] for one in found] == [labels.safe(above)]
+    name = mark + labels.named(call)
     if call.opaque:
         name += f"  opaque: {call.opaque}"
     if call.thread:

@@ -12,11 +12,13 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from tracecall.calls import Trace
+from tracecall.folding import folded, limited
 from tracecall.views.below import failure, findings_lines, prediction
 from tracecall.views.columns import lines, total_time, unsteady
 from tracecall.views.header import QUIET, header
 from tracecall.views.rows import explained, rows
 
+UNFOLDED = "×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all"
 UNSTEADY = "~ the middle half of its runs spans more than half of its median"
 SIGNS = (  # each with how it is found in the tree
     ("→", r"\] → ", "input shapes → output shapes; one shape alone where both are the same"),
@@ -35,17 +37,22 @@ def tree(
     operations: str = "forward",
     explain: bool = False,
 ) -> RenderableType:
-    """Everything that `tracecall run` prints. `depth` counts module calls below the root, None for all of them.
+    """Everything that `tracecall run` prints, of the Trace as it is given: `tracecall.folding.folded` folds it.
+
+    `depth` counts module calls below the root, None for all of them.
 
     `explain` adds a sentence under the first line of each kind, and what the signs mean below the tree.
     """
-    shown = list(rows(trace, depth, operations))
+    upper = limited(trace, depth)
+    shown = list(rows(upper, operations))
     if explain:
-        shown = list(explained(trace, shown))
-    drawn = lines(trace, shown, width)
+        shown = list(explained(upper, shown))
+    drawn = lines(upper, shown, width)
     parts: list[RenderableType] = [*header(trace, width), Text(), *drawn]
     if explain and (signs := list(_signs(drawn, width))):
         parts += [Text(), *signs]
+    if any(row.call is not None and row.call.fold is not None for row in shown):
+        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(UNFOLDED, max(20, width)))]
     total = total_time(trace)
     if any(row.call is not None and unsteady(row.call, total) for row in shown):
         parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
@@ -73,10 +80,14 @@ def text(
     depth: int | None = None,
     operations: str = "forward",
     explain: bool = False,
+    fold: bool = True,
 ) -> str:
-    """The same without colours, as `print(trace)` shows it."""
+    """The same without colours, as `print(trace)` shows it: with repeats folded."""
+    trace = folded(trace) if fold else trace
     width = width or shutil.get_terminal_size((100, 24)).columns
     out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False)
+    console = Console(
+        file=out, width=width, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
+    )
     console.print(tree(trace, width=width, depth=depth, operations=operations, explain=explain))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -1,0 +1,197 @@
+"""What a saved trace costs: `python benchmarks/files.py [rounds]`.
+
+Saves, loads, folds and shows traces of 1,000, 10,000 and 100,000 calls: what a decoder of 32 blocks makes as it
+generates 2, 20 and 200 tokens. The traces are made by hand, with the shapes, sources and lines that a recording has.
+Each number is the median of the rounds, each in a process of its own, which says its peak memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tracecall.calls import Call, Environment, ModelInfo, ModuleInfo, Settings, Site, TensorSpec, Timing, Trace, Value
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCKS, HIDDEN = 32, 512
+TOKENS = (2, 20, 200)
+
+
+def generated(tokens: int) -> Trace:
+    """The trace of a decoder that generates some tokens: 500 calls for each."""
+    noise = random.Random(0)
+    times = TracedCalls(noise)
+    decoder = [times.decoder(length) for length in range(16, 16 + tokens)]
+    total = sum(call.host_ns or 0 for call in decoder)
+    out = [Value("", TensorSpec((1, 16 + tokens), "int64", "cpu"))]
+    root = Call("module", "", "Generator", "Generator", [], out, host_ns=total, host_self_ns=0, children=decoder)
+    return Trace(
+        ModelInfo("Generator", "generator.py:9", 100_000_000, 100_000_000),
+        Environment("2.13.0", "3.11"),
+        settings=Settings("inference", seed=0),
+        modules=dict(times.modules),
+        calls=[root],
+        timing=Timing(total, total, runs=3),
+    )
+
+
+class TracedCalls:
+    """Calls of one decoder, with the times of a steady machine and every module that they are of."""
+
+    def __init__(self, noise: random.Random) -> None:
+        self._noise = noise
+        self.modules = {"": ModuleInfo("", "Generator", state="called")}
+
+    def decoder(self, length: int) -> Call:
+        """One run of the decoder for a text of some length: 500 calls."""
+        blocks = [self._block(f"decoder.blocks.{i}", f"blocks.{i}", length) for i in range(BLOCKS)]
+        parts = [
+            self._call("decoder.embed", "embed", "Embedding", length, "input ids"),
+            *blocks,
+            self._call("decoder.norm", "norm", "LayerNorm", length, f"blocks.{BLOCKS - 1}"),
+            self._call("decoder.head", "head", "Linear", length, "norm"),
+        ]
+        parts += [self._operation("decoder", name, length) for name in ("x.argmax", "torch.cat", "x.view", "x.add") * 4]
+        return self._call("decoder", "decoder", "Decoder", length, "input ids", parts)
+
+    def _block(self, path: str, name: str, length: int) -> Call:
+        attention = [
+            *(self._call(f"{path}.attention.{one}", one, "Linear", length, "norm1") for one in ("q", "k", "v")),
+            *(self._operation(f"{path}.attention", f"q.{one}", length) for one in ("view", "transpose")),
+            self._operation(f"{path}.attention", "F.scaled_dot_product_attention", length),
+            self._call(f"{path}.attention.out", "out", "Linear", length, "F.scaled_dot_product_attention"),
+        ]
+        return self._call(
+            path,
+            name,
+            "Block",
+            length,
+            "embed",
+            [
+                self._call(f"{path}.norm1", "norm1", "LayerNorm", length, "input x"),
+                self._call(f"{path}.attention", "attention", "Attention", length, "norm1", attention),
+                self._operation(path, "x + a", length),
+                self._call(f"{path}.norm2", "norm2", "LayerNorm", length, "x + a"),
+                self._call(f"{path}.up", "up", "Linear", length, "norm2"),
+                self._call(f"{path}.down", "down", "Linear", length, "up"),
+                self._operation(path, "x + h", length),
+            ],
+        )
+
+    def _call(
+        self, path: str, name: str, kind: str, length: int, source: str, inside: list[Call] | None = None
+    ) -> Call:
+        info = ModuleInfo(path, kind, state="called", parameters=262_656, trainable=262_656, parameter_bytes=1_050_624)
+        self.modules.setdefault(path, info)
+        took = self._noise.randint(90_000, 110_000) if not inside else 20_000
+        return Call(
+            "module",
+            path,
+            name,
+            kind,
+            [Value("x", TensorSpec((1, length, HIDDEN), "float32", "cpu"), source)],
+            [Value("", TensorSpec((1, length, HIDDEN), "float32", "cpu"))],
+            Site("generator.py", 24, 13, f"self.{name}(x)", "forward"),
+            host_ns=took + sum(call.host_ns or 0 for call in inside or []),
+            host_self_ns=took,
+            samples=3,
+            spread_ns=2_000,
+            flops=2 * length * HIDDEN * HIDDEN,
+            output_bytes=4 * length * HIDDEN,
+            children=inside or [],
+        )
+
+    def _operation(self, path: str, name: str, length: int) -> Call:
+        return Call(
+            "operation",
+            path,
+            name,
+            "aten.view",
+            [Value("x", TensorSpec((1, length, HIDDEN), "float32", "cpu"), "norm1")],
+            [Value("", TensorSpec((1, length, HIDDEN), "float32", "cpu"))],
+            Site("generator.py", 31, 9, f"{name}(1, n, -1)", "forward"),
+            operations={"aten.view": 1},
+        )
+
+
+def measured(what: str, tokens: int, folder: Path) -> dict[str, float]:
+    """One measurement in this process: seconds, and what else there is to say about it."""
+    file = folder / f"{tokens}.json{'.gz' if what.endswith('.gz') else ''}"
+    if what.startswith("save"):
+        trace = generated(tokens)
+        start = time.perf_counter()
+        trace.save(file)
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "calls": sum(1 for _ in trace.walk()), "bytes": file.stat().st_size}
+    from tracecall.tracefile import load
+
+    start = time.perf_counter()
+    trace = load(file)
+    seconds = time.perf_counter() - start
+    if what == "fold":
+        from tracecall.folding import folded
+
+        start = time.perf_counter()
+        folded(trace)
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds}
+
+
+def in_process(*arguments: str) -> dict[str, float]:
+    """Run Python once; returns its wall time, its peak memory, and what it printed as JSON, if it did."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None and run.stderr is not None
+        out, error = run.stdout.read(), run.stderr.read()
+        _, status, usage = os.wait4(run.pid, 0)
+        run.returncode = os.waitstatus_to_exitcode(status)
+    if run.returncode != 0:
+        raise SystemExit(f"python {' '.join(arguments)} exited with {run.returncode}:\n{error.decode()}")
+    wall = time.perf_counter() - start
+    said = json.loads(out) if out.startswith(b'{"seconds"') else {}
+    return {"seconds": wall, **said, "peak": usage.ru_maxrss * 1024}
+
+
+def main(rounds: int) -> None:
+    """Measure everything at every size and print it as a table."""
+    print(f"medians of {rounds} rounds    Python {sys.version.split()[0]}, {os.cpu_count()} CPUs\n")
+    print(f"{'calls':>8}  {'what':<28} {'seconds':>8}  {'µs a call':>9}  {'peak MB':>8}  {'file MB':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for tokens in TOKENS:
+            calls, file = 0.0, str(Path(folder) / f"{tokens}.json")
+            for what in ("save", "save .gz", "load", "load .gz", "fold"):
+                rows = [in_process(__file__, "--one", what, str(tokens), folder) for _ in range(rounds)]
+                calls = rows[0].get("calls", calls)
+                report(calls, what, rows)
+            for name, options in (
+                ("show", []),
+                ("show --no-fold", ["--no-fold"]),
+                ("show --sort time", ["--sort", "time"]),
+                ("show --depth 2", ["--depth", "2"]),
+            ):
+                rows = [in_process("-m", "tracecall", "show", file, *options) for _ in range(rounds)]
+                report(calls, f"tracecall {name}", rows)
+
+
+def report(calls: float, what: str, rows: list[dict[str, float]]) -> None:
+    """Print one line of the table."""
+    seconds = statistics.median(row["seconds"] for row in rows)
+    peak = max(row["peak"] for row in rows) / 1e6
+    size = f"{rows[0]['bytes'] / 1e6:8.1f}" if "bytes" in rows[0] else ""
+    print(f"{calls:8,.0f}  {what:<28} {seconds:8.3f}  {seconds / calls * 1e6:9.2f}  {peak:8.0f}  {size}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(measured(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

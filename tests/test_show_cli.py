@@ -1,0 +1,205 @@
+"""`tracecall show FILE`, and the files that `run` and `show` write."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tracecall
+from tracecall import tracefile
+from tracecall.calls import Call, Environment, ModelInfo, Trace
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def command(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`tracecall ARGUMENTS` in a new interpreter."""
+    return subprocess.run(
+        [sys.executable, "-m", "tracecall", *map(str, arguments)],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """The CNN's trace with all operations, as `run --save` writes it."""
+    file = tmp_path_factory.mktemp("saved") / "cnn.json.gz"
+    done = command("run", "cnn", "--repeat", "1", "--warmup", "0", "--ops", "all", "--save", file)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"the trace written to {file}\n"
+    file.with_suffix(".txt").write_text(done.stdout, encoding="utf-8")
+    return file
+
+
+def test_what_was_saved_is_shown_as_the_run_showed_it(saved):
+    """Letter by letter: times, shapes, lines, the prediction."""
+    done = command("show", saved, "--ops", "all")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == saved.with_suffix(".txt").read_text(encoding="utf-8")
+    assert "conv1" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--sort", "time"), ("--json",), ("--explain", "--no-fold"), ("--only", "conv1")]
+)
+def test_torch_is_not_imported(arguments, saved):
+    """A trace can be read where there is no torch at all."""
+    without = (
+        "import sys; sys.modules['torch'] = None; sys.modules['numpy'] = None; import tracecall.cli as c; c.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", without, "show", str(saved), *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "conv1" in done.stdout
+
+
+def test_json_is_the_trace_itself(saved):
+    """And nothing else on stdout, so that it can be read by another program."""
+    done = command("show", saved, "--json")
+    assert json.loads(done.stdout)["model"]["name"] == "CNN"
+    assert done.stdout.encode() == tracefile.encoded(tracecall.load(saved)) + b"\n"
+
+
+def test_a_table_is_shown_of_a_file(saved):
+    done = command("show", saved, "--sort", "params")
+    assert done.returncode == 0
+    assert "▾ params" in done.stdout
+
+
+def test_a_file_is_saved_again(saved, tmp_path):
+    """With another ending: unpacked, to be read by eye."""
+    done = command("show", saved, "--depth", "0", "--save", tmp_path / "plain.json")
+    assert done.returncode == 0, done.stderr
+    assert tracecall.load(tmp_path / "plain.json") == tracecall.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("option", "begins"),
+    [("--html", "<!doctype html>"), ("--perfetto", "{"), ("--svg", "<svg"), ("--mermaid", "flowchart")],
+)
+def test_each_picture_is_a_file_of_its_own(option, begins, saved, tmp_path):
+    """One line on stderr says where it is; the tree is printed beside it, or whatever else is asked for."""
+    done = command("show", saved, "--depth", "1", option, tmp_path / "made")
+    assert done.returncode == 0, done.stderr
+    assert begins in (tmp_path / "made").read_text(encoding="utf-8")[:200].lower()
+    assert done.stderr.splitlines()[-1].endswith(f"written to {tmp_path / 'made'}")
+    assert "CNN.__call__" in done.stdout
+    assert [one.name for one in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_run_that_failed_is_saved_too(tmp_path):
+    """With its cause; the exit status is that of the run, and of showing it, 0: the command did what it was asked."""
+    file = tmp_path / "failed.json"
+    done = command("run", "cnn", "--input", "1,3,20,20", "--save", file)
+    assert done.returncode == 1
+    shown = command("show", file)
+    assert shown.returncode == 0
+    assert shown.stdout == done.stdout
+    assert "✗" in shown.stdout
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_runs(tmp_path):
+    """A long run for a file in a folder that is not there would be lost."""
+    (tmp_path / "net.py").write_text("raise SystemExit('it ran')\n")
+    done = command("run", tmp_path / "net.py", "--save", tmp_path / "missing" / "t.json")
+    assert done.returncode == 2
+    assert "cannot be written: there is no folder" in done.stderr
+    assert "it ran" not in done.stderr
+
+
+def test_a_file_that_cannot_be_made_takes_nothing_from_the_rest(tmp_path):
+    """A run that failed has no times for a timeline: the tree is shown, the trace is saved, and the line says why."""
+    file = tmp_path / "t.json"
+    done = command("run", "cnn", "--input", "1,3,20,20", "--perfetto", tmp_path / "p", "--save", file)
+    assert done.returncode == 2
+    assert "✗" in done.stdout
+    assert done.stderr.splitlines()[0] == f"the trace written to {file}"
+    assert done.stderr.splitlines()[-1].startswith("tracecall: --perfetto needs times")
+    assert [one.name for one in tmp_path.iterdir()] == ["t.json"]
+
+
+def test_a_timeline_without_timing_runs_is_refused_at_once(tmp_path):
+    done = command("run", "cnn", "--repeat", "0", "--perfetto", tmp_path / "p")
+    assert done.returncode == 2
+    assert "--perfetto needs timing runs and --repeat 0 makes none" in done.stderr
+
+
+def test_one_name_for_two_files_is_refused(saved, tmp_path):
+    done = command("show", saved, "--html", tmp_path / "a", "--svg", tmp_path / "a")
+    assert done.returncode == 2
+    assert "--html and --svg both name" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--ops", "all"), "the trace was recorded with --ops forward"),
+        (("--sort", "time"), "needs times and the trace has none"),
+        (("--sort", "name"), "--sort 'name' is unknown"),
+        (("--depth", "x"), "--depth 'x' is no whole number"),
+    ],
+)
+def test_what_the_file_does_not_hold_is_refused(arguments, said, tmp_path):
+    Trace(ModelInfo("M"), Environment("2.13.0", "3.11"), calls=[Call("module", "", "M", "M")]).save(tmp_path / "t.json")
+    done = command("show", tmp_path / "t.json", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_what_is_no_trace_is_one_line(tmp_path):
+    (tmp_path / "t.json").write_text("{")
+    for file in (tmp_path / "t.json", tmp_path / "missing.json", tmp_path):
+        done = command("show", file)
+        assert done.returncode == 2
+        assert done.stderr.startswith("tracecall: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_trace_that_is_nested_as_deep_as_a_file_can_hold_is_shown(tmp_path):
+    """No view calls itself for the calls inside a call."""
+    outer = Call("module", "", "Deep", "Deep")
+    trace = Trace(ModelInfo("Deep"), Environment("2.13.0", "3.11"), calls=[outer])
+    for i in range(tracefile.DEEPEST - 1):
+        outer.children.append(Call("module", f"m{i}", f"m{i}", "Deep"))
+        outer = outer.children[0]
+    trace.save(tmp_path / "deep.json")
+    for arguments in ((), ("--sort", "params"), ("--json",)):
+        done = command("show", tmp_path / "deep.json", *arguments)
+        assert done.returncode == 0, done.stderr[-500:]
+        assert f"m{tracefile.DEEPEST - 2}" in done.stdout or "--sort" in arguments
+
+
+@pytest.mark.parametrize("width", [20, 60, 120])
+def test_lines_are_written_as_rich_would_write_them(width, saved, capsys, monkeypatch):
+    """A line that fits goes by a shorter way than rich's, which is too slow for ten thousand."""
+    from rich.console import Console, Group
+
+    from tracecall.cli import output
+    from tracecall.views.tree import tree
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    trace = tracecall.load(saved)
+    trace.settings.notes.append("a note that is longer than any terminal is wide " * 5)
+    output.show(lambda width: tree(trace, width=width, operations="all"))
+    ours = capsys.readouterr().out
+    Console(width=width, highlight=False).print(Group(tree(trace, width=width, operations="all")))
+    assert ours == capsys.readouterr().out
+    assert len(ours.splitlines()) > 20

@@ -1,0 +1,217 @@
+"""Calls → calls: repeats in one line each, from the roots down.
+
+Which siblings repeat is known from signatures; those are merged first, and what is inside a merged call is folded
+then. So every call is merged a bounded number of times, however deep it is, and the cost grows with their number.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tracecall.calls import Call, Fold, Site, TensorSpec, Trace
+from tracecall.folding.merging import known, median, merged, spread, totals
+from tracecall.folding.repeats import FEWEST, Item, repeats
+from tracecall.folding.signatures import Signatures
+
+WRITTEN_OUT = 6  # repeats that are no loop, each on a line of code of its own
+SAVED = 4  # lines that a group must spare: it adds one, and hides what runs in which order
+FAR, RATIO, SHARE = 3, 1.5, 0.01  # interquartile ranges; times the median, or its part; of the time of all
+MANY = 8  # if more than one in so many is far off, that is how they are, and the range shows it
+
+
+def in_lines(trace: Trace) -> list[Call]:
+    """The calls of a Trace with repeats folded; the given ones are not changed."""
+    return _Folding(trace).folded(trace.calls)
+
+
+class _Folding:
+    """What folding needs to know of all calls: their signatures, and the time of the whole."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.signs = Signatures(trace)
+        self.signs.add(trace.calls)
+        self.whole = sum(_time(call) or 0 for call in trace.calls)
+
+    def folded(self, calls: list[Call]) -> list[Call]:
+        roots = self._siblings(calls)
+        waiting = list(roots)
+        while waiting:
+            call = waiting.pop()
+            if call.children:
+                call.children = self._siblings(call.children)
+                waiting.extend(call.children)
+        return roots
+
+    def _siblings(self, calls: list[Call]) -> list[Call]:
+        """Siblings with repeats folded, but not yet what is inside them; those with something inside are copies."""
+        found = calls
+        if len(calls) >= FEWEST:
+            signs = self.signs
+            items = []
+            for i, call in enumerate(calls):
+                if call.fold is not None or call.hook is not None:
+                    items.append(Item(i, signs.alone(), signs.alone()))
+                else:
+                    items.append(Item(i, signs.exact[id(call)], signs.loose[id(call)], call.kind == "module"))
+
+            def worth(start: int, width: int, count: int) -> bool:
+                if count < _fewest(calls, start, width):
+                    return False
+                lines = sum(signs.calls[id(call)] for call in calls[start : start + width])
+                return width == 1 or (count - 1) * lines - 1 >= SAVED
+
+            planned = repeats(items, worth, signs.number)
+            if len(planned) < len(calls):
+                found = [line for item in planned for line in self._lines(item, calls, 0)]
+        return [msgspec.structs.replace(call) if call.children else call for call in found]
+
+    def _lines(self, item: Item, calls: list[Call], shift: int) -> list[Call]:
+        """An item as calls. `calls[shift]` is the sibling that it counts from.
+
+        It calls itself for runs within runs; each of them is a third as long at most, so that is never deep.
+        """
+        start = item.start + shift
+        if item.count == 1:
+            return [calls[start]]
+        found: list[Call] = []
+        each = [calls[start + i * item.width : start + (i + 1) * item.width] for i in range(item.count)]
+        for first, end in self._alike(each, item.sized):
+            if end - first >= _fewest(calls, start + first * item.width, item.width):
+                found.append(self._line(item, each[first:end]))
+            else:
+                for i in range(first, end):
+                    found += [line for one in item.body for line in self._lines(one, calls, shift + i * item.width)]
+        return found
+
+    def _line(self, item: Item, each: list[list[Call]]) -> Call:
+        """One line for repeats that are alike."""
+        one = merged(each, sized=item.sized)
+        self.signs.add(one)
+        if len(item.body) == 1 and item.width == 1:
+            return _folded(one[0], [repeat[0] for repeat in each])
+        members: list[Call] = []
+        for part in item.body:
+            at = part.start - item.start
+            if part.count == 1:
+                members.append(_folded(one[at], [repeat[at] for repeat in each], inside=True))
+            else:
+                members += self._lines(part, one, -item.start)
+        return _group(members, each)
+
+    def _alike(self, each: list[list[Call]], sized: bool) -> list[tuple[int, int]]:
+        """From where to where repeats may share a line: those whose sizes change evenly, none far off in time."""
+        parts = _even([_sizes(repeat) for repeat in each]) if sized else [(0, len(each))]
+        found: list[tuple[int, int]] = []
+        for first, end in parts:
+            begin = first
+            for off in self._far(each[first:end]):
+                found += [(begin, first + off)] if first + off > begin else []
+                found.append((first + off, first + off + 1))
+                begin = first + off + 1
+            found += [(begin, end)] if end > begin else []
+        return found
+
+    def _far(self, each: list[list[Call]]) -> list[int]:
+        """Which repeats took far longer, or less, than the others: by more than their own times vary."""
+        times = known([_sum([_time(call) for call in repeat]) for repeat in each])
+        if times is None:
+            return []
+        ordered, middle = sorted(times), median(times)
+        far = FAR * (ordered[3 * len(times) // 4] - ordered[len(times) // 4])
+        found = []
+        for i, time in enumerate(times):
+            away = abs(time - middle)
+            varies = sum(_varies(call) for call in each[i])
+            ratio = time >= RATIO * middle or time * RATIO <= middle
+            if ratio and away > far and away > varies and away >= SHARE * self.whole:
+                found.append(i)
+        return found if len(found) <= max(1, len(each) // MANY) else []
+
+
+def _fewest(calls: list[Call], start: int, width: int) -> int:
+    """How many repeats are worth a line: fewer where one line of code makes them all."""
+    first, second = calls[start], calls[min(start + width, len(calls) - 1)]
+    return FEWEST if _line_of(first.site) == _line_of(second.site) else WRITTEN_OUT
+
+
+def _line_of(site: Site | None) -> tuple[str, int] | None:
+    return None if site is None else (site.file, site.line)
+
+
+def _time(call: Call) -> int | None:
+    return call.host_ns if call.device_ns is None else call.device_ns
+
+
+def _varies(call: Call) -> int:
+    return (call.spread_ns if call.device_ns is None else call.device_spread_ns) or 0
+
+
+def _sum(times: list[int | None]) -> int | None:
+    found = known(times)
+    return None if found is None else sum(found)
+
+
+def _sizes(calls: list[Call]) -> list[int]:
+    return [
+        size
+        for call in calls
+        for value in (*call.inputs, *call.output)
+        if isinstance(value.value, TensorSpec)
+        for size in value.value.shape
+        if isinstance(size, int)
+    ]
+
+
+def _even(sizes: list[list[int]]) -> list[tuple[int, int]]:
+    """From where to where sizes change by the same each time, as those of a text that grows by one token."""
+    changes = [
+        tuple(after - before for before, after in zip(sizes[i], sizes[i + 1], strict=True))
+        for i in range(len(sizes) - 1)
+    ]
+    found: list[tuple[int, int]] = []
+    first = 0
+    while first < len(sizes):
+        end = first + 1
+        while end < len(sizes) and changes[end - 1] == changes[first]:
+            end += 1
+        if end - first < FEWEST:  # one that differs from what follows belongs to neither
+            end = first + 1
+        found.append((first, end))
+        first = end
+    return found
+
+
+def _folded(call: Call, each: list[Call], *, inside: bool = False) -> Call:
+    """A merged call as the line of those that it stands for."""
+    paths = list(dict.fromkeys(one.path for one in each if one.kind == "module"))
+    fold = Fold(
+        len(each),
+        each[0].name,
+        each[-1].name,
+        paths,
+        spread([one.host_ns for one in each]),
+        spread([one.device_ns for one in each]),
+        inside=inside,
+    )
+    return msgspec.structs.replace(call if inside else totals(call, each), fold=fold)
+
+
+def _group(members: list[Call], each: list[list[Call]]) -> Call:
+    """The line over calls that repeat in turn."""
+    first = each[0][0]
+    hosts = [_sum([call.host_ns for call in repeat]) for repeat in each]
+    devices = [_sum([call.device_ns for call in repeat]) for repeat in each]
+    host, device = spread(hosts), spread(devices)
+    paths = dict.fromkeys(call.path for repeat in each for call in repeat if call.kind == "module")
+    return Call(
+        "operation",
+        first.path if first.kind != "module" else first.path.rpartition(".")[0],
+        ", ".join(call.name for call in each[0][:3]) + (", …" if len(each[0]) > 3 else ""),
+        "",
+        host_ns=host.total_ns if host else None,
+        device_ns=device.total_ns if device else None,
+        spread_ns=_sum([call.spread_ns for repeat in each for call in repeat]),
+        children=members,
+        internal=all(member.internal for member in members),
+        fold=Fold(len(each), each[0][0].name, each[-1][-1].name, list(paths), host, device, len(each[0])),
+    )

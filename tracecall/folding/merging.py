@@ -1,0 +1,105 @@
+"""Calls that are alike as one call: the medians of their times, the ranges of sizes that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tracecall.calls import Call, Spread, TensorSpec, Value
+
+# what is added up over calls that share a line, and of which one of them has the median
+_NUMBERS = ("host_ns", "host_self_ns", "device_ns", "device_self_ns", "spread_ns", "device_spread_ns", "flops",
+            "output_bytes", "device_allocated")  # fmt: skip
+
+
+def median(numbers: Sequence[int]) -> int:
+    """The middle one, or the mean of the two in the middle."""
+    ordered = sorted(numbers)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
+
+
+def known(numbers: Sequence[int | None]) -> list[int] | None:
+    """Numbers, or None where one of them was not measured."""
+    found = [one for one in numbers if one is not None]
+    return found if len(found) == len(numbers) and found else None
+
+
+def spread(times: Sequence[int | None]) -> Spread | None:
+    """What several calls took, if that was measured of each."""
+    found = known(times)
+    return None if found is None else Spread(sum(found), median(found), min(found), max(found))
+
+
+def totals(call: Call, repeats: list[Call]) -> Call:
+    """The call with what the repeats took together."""
+    changed: dict[str, int | None] = {}
+    for name in _NUMBERS:
+        found = known([getattr(one, name) for one in repeats])
+        changed[name] = None if found is None else sum(found)
+    return msgspec.structs.replace(call, **changed)
+
+
+def merged(repeats: list[list[Call]], *, sized: bool) -> list[Call]:
+    """Several lists of calls, alike call by call, as one list: the first's, with the medians of all.
+
+    `sized`: their tensors may differ in sizes; those that do become ranges as text, "5…204".
+    """
+    columns = [_flat(repeat) for repeat in repeats]
+    found: list[Call] = []
+    for i in range(len(columns[0]) - 1, -1, -1):
+        call = columns[0][i]
+        same = [column[i] for column in columns]
+        changed: dict[str, object] = {}
+        for name in _NUMBERS:
+            if getattr(call, name) is not None and (numbers := known([getattr(one, name) for one in same])):
+                changed[name] = median(numbers)
+        if call.device_memory is not None:
+            changed["device_memory"] = max(one.device_memory or 0 for one in same)
+        if sized:
+            changed["inputs"] = _ranges([one.inputs for one in same])
+            changed["output"] = _ranges([one.output for one in same])
+        inside = len(call.children)
+        # the calls inside were built just before, the last of them first
+        children = found[len(found) - inside :][::-1]
+        del found[len(found) - inside :]
+        found.append(msgspec.structs.replace(call, children=children, **changed))
+    return found[::-1]
+
+
+def _flat(calls: list[Call]) -> list[Call]:
+    """Every call, each before those inside it."""
+    found: list[Call] = []
+    waiting = calls[::-1]
+    while waiting:
+        call = waiting.pop()
+        found.append(call)
+        waiting.extend(reversed(call.children))
+    return found
+
+
+def _ranges(lists: list[list[Value]]) -> list[Value]:
+    """The first list with ranges for the sizes that differ; the tensors of all stand in the same order."""
+    shapes = [[value.value.shape for value in values if isinstance(value.value, TensorSpec)] for values in lists]
+    if all(one == shapes[0] for one in shapes):
+        return lists[0]
+    found: list[Value] = []
+    tensor = 0
+    for value in lists[0]:
+        spec = value.value
+        if isinstance(spec, TensorSpec):
+            sizes = tuple(_range([one[tensor][i] for one in shapes]) for i in range(len(spec.shape)))
+            stride = spec.stride if sizes == spec.shape else None
+            value = msgspec.structs.replace(value, value=msgspec.structs.replace(spec, shape=sizes, stride=stride))
+            tensor += 1
+        found.append(value)
+    return found
+
+
+def _range(sizes: list[int | str]) -> int | str:
+    if all(size == sizes[0] for size in sizes):
+        return sizes[0]
+    whole = [size for size in sizes if isinstance(size, int)]
+    # as they grow, or shrink
+    return f"{min(whole)}…{max(whole)}" if sizes[0] == min(whole) else f"{max(whole)}…{min(whole)}"

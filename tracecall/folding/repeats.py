@@ -1,0 +1,89 @@
+"""Where a list of siblings repeats: the shortest repeats first, then those that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from operator import eq
+
+LONGEST = 32  # siblings that repeat in turn
+ROUNDS = 4  # repeats within repeats within repeats: one more each
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sibling, or a run of repeats: `count` times `body`, which begins at `start` and is `width` siblings wide."""
+
+    start: int
+    exact: int  # equal for items that are alike
+    loose: int  # equal for items that are alike but for sizes
+    leads: bool = False  # a module's call: what is done with its output follows it
+    count: int = 1
+    width: int = 1
+    body: tuple[Item, ...] = ()
+    sized: bool = False  # the repeats may differ in sizes
+
+    @property
+    def all(self) -> int:
+        """How many siblings it is."""
+        return self.count * self.width
+
+
+def repeats(items: list[Item], worth: Callable[[int, int, int], bool], number: Callable[[object], int]) -> list[Item]:
+    """Siblings as items, what repeats as runs.
+
+    Args:
+        items: One for each sibling.
+        worth: Whether a run is to be folded: where it starts, the width of one repeat, how many there are.
+        number: The same number for equal keys.
+    """
+    for sized in (False, True):
+        if sized and len({item.loose for item in items}) == len({(item.loose, item.exact) for item in items}):
+            break  # none differ in sizes alone
+        for _ in range(ROUNDS):
+            before = len(items)
+            period = 1
+            while period <= min(LONGEST, len(items) // FEWEST):
+                items = _runs(items, period, sized, worth, number)
+                period += 1
+            if len(items) == before:
+                break
+    return items
+
+
+def _runs(
+    items: list[Item],
+    period: int,
+    sized: bool,
+    worth: Callable[[int, int, int], bool],
+    number: Callable[[object], int],
+) -> list[Item]:
+    """Runs of `period` items in turn, from left to right."""
+    keys = [item.loose if sized else item.exact for item in items]
+    if sum(map(eq, keys, islice(keys, period, None))) < (FEWEST - 1) * period:
+        return items  # there cannot be as many repeats; seen fast, as it is so for most periods
+    equal = [0] * (len(items) + 1)  # how many items from here on equal the one that is `period` further
+    for i in range(len(items) - period - 1, -1, -1):
+        equal[i] = equal[i + 1] + 1 if keys[i] == keys[i + period] else 0
+    found: list[Item] = []
+    i = 0
+    while i < len(items):
+        count = equal[i] // period + 1
+        width = sum(item.all for item in items[i : i + period]) if count >= FEWEST else 0
+        if count < FEWEST or not worth(items[i].start, width, count):
+            found.append(items[i])
+            i += 1
+            continue
+        # where it may start later without losing a repeat: with a module's call, as what comes before it does
+        shift = next((by for by in range(equal[i] % period + 1) if items[i + by].leads), 0)
+        if shift and worth(items[i + shift].start, width, count):
+            found.extend(items[i : i + shift])
+            i += shift
+        body = tuple(items[i : i + period])
+        loose = number(("run", count, tuple(item.loose for item in body)))
+        exact = number(("run", count, sized or tuple(item.exact for item in body), loose if sized else None))
+        found.append(Item(body[0].start, exact, loose, body[0].leads, count, width, body, sized))
+        i += count * period
+    return found
