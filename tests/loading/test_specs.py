@@ -172,10 +172,12 @@ def test_a_missing_file_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets").mkdir()
     (tmp_path / "nets" / "resnet.py").touch()
+    (tmp_path / "notes.txt").touch()
     (tmp_path / "weights.pt").touch()
     for text, message in {
         "nets": "MODEL 'nets' is a folder; type a .py file, for example nets/resnet.py",
-        "weights.pt": "MODEL 'weights.pt' is not a Python file; type a .py file that defines the model",
+        "notes.txt": "MODEL 'notes.txt' is not a Python file; type a .py file that defines the model",
+        "weights.pt": "MODEL 'weights.pt' is an empty file; save or download it again",
         "nets/resnet": "MODEL 'nets/resnet' does not exist; type nets/resnet.py",
         "nets/resnt.py": "does not exist; did you mean nets/resnet.py? type path/to/file.py,",
         "nosuch": "is neither a demo nor a file; the demos are linear, feedforward, mlp, cnn, rnn, transformer; or type",

@@ -242,6 +242,8 @@ def _check_names(model: nn.Module, signature: inspect.Signature | None, specs: S
 
 def _as_inputs(example: Any, maker: _Maker, notes: tuple[str, ...]) -> Inputs:
     """Read the convention: a tuple is positional arguments, a mapping keyword arguments, anything else the only one."""
+    if isinstance(example, Inputs):  # a saved program's own
+        return example
     if isinstance(example, Shape):
         tensor = maker.make(example, maker.dtype)
         return Inputs((tensor,), {}, tuple(f"{note}: {_spec(tensor)}" for note in notes))

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import tracecall
 from tracecall.errors import TracecallError
+from tracecall.loading.archives import refuse_weights
 from tracecall.loading.specs import (
     DEMOS,
+    PROGRAMS,
     InputSpec,
     ModelSpec,
     parse_device,
@@ -69,7 +71,9 @@ def locate(spec: ModelSpec) -> Path | None:
         # `cnn:CNN` means the demo, unless the user has a module of that name.
         return demo_file(spec.place) if spec.place in DEMOS and not _is_module(spec.place) else None
     path = Path(spec.place).expanduser()
-    if path.is_file() and path.suffix == ".py":
+    if path.is_file() and path.suffix in PROGRAMS:
+        refuse_weights(spec.place)
+    if path.is_file() and path.suffix in (".py", *PROGRAMS):
         # Not resolved: a link's own folder is the one whose files it imports.
         return Path(os.path.abspath(path))
     raise TracecallError(f"MODEL {spec.place!r} {_why_no_file(spec.place, path)}")
@@ -125,7 +129,7 @@ def _why_no_file(text: str, path: Path) -> str:
         return f"is not a Python file; type a .py file that defines the model, or a demo ({', '.join(DEMOS)})"
     if path.with_name(path.name + ".py").is_file() and path.suffix != ".py":
         return f"does not exist; type {text}.py"
-    if path.suffix == ".py" or "/" in text or os.sep in text:
+    if path.suffix in (".py", *PROGRAMS) or "/" in text or os.sep in text:
         siblings = [one.name for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
         close = get_close_matches(path.name, siblings, n=1)
         hint = f"did you mean {path.parent / close[0]}? " if close else ""

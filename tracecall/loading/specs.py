@@ -22,6 +22,9 @@ DEMOS = {
     "transformer": "transformer.py",
 }
 
+# Files that may hold a program, of torch.export or TorchScript; those of weights alone are refused with the way to go.
+PROGRAMS = (".pt2", ".ts", ".pt", ".pth", ".jit", ".torchscript", ".bin", ".ckpt", ".safetensors")
+
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 DTYPES = (
     *FLOATS,

@@ -15,7 +15,10 @@ from tracecall.loading.devices import resolve_device, resolve_dtype
 from tracecall.loading.finding import import_file, import_place, importable, pick
 from tracecall.loading.inputs import make_inputs
 from tracecall.loading.places import check
+from tracecall.loading.programs import open_program
+from tracecall.loading.specs import PROGRAMS
 from tracecall.loading.usercode import user_code
+from tracecall.loading.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,14 @@ def load(
     train: bool = False,
     unmade: bool = False,
     meta: bool = False,
+    weights: str | None = None,
 ) -> Target:
     """Find and build MODEL, make its inputs, and move both to the device, in eval mode unless `train`.
 
     Without a seed it is 0, so that weights and inputs are the same in every run; torch stays seeded afterwards.
     `dtype` is for the model's floating parameters and its floating inputs. Raises TracecallError in one line.
     With `unmade`, for fake tensors, the inputs are SizedInputs, whose sizes may be names; with `meta` the weights are
-    not made either.
+    not made either. `weights` is a file that the model's are loaded from.
     """
     request = check(model, inputs, device=device, dtype=dtype, seed=seed, names=unmade)
     spec, file = request.model, request.file
@@ -57,10 +61,17 @@ def load(
     folder = None if file is None else file.parent
     torch.manual_seed(request.seed)
     with importable(file):
-        module = import_place(spec.place) if file is None else import_file(file)
-        name, found = pick(module, spec)
-        with torch.device("meta") if meta else nullcontext():
-            built = build(found, name, spec, folder)
+        if file is not None and file.suffix in PROGRAMS:
+            found, module, notes = open_program(file, there, request.inputs, seed=request.seed, unmade=unmade)
+            built: nn.Module = found
+        else:
+            module = import_place(spec.place) if file is None else import_file(file)
+            name, found = pick(module, spec)
+            with torch.device("meta") if meta else nullcontext():
+                built = build(found, name, spec, folder)
+            notes = ()
+        if weights is not None:
+            notes = (*notes, *load_weights(built, weights).notes)
         with user_code(f"moving {type(built).__name__} to {there}", folder):
             built = built.to(there, as_dtype).train(train)
         made = make_inputs(
@@ -82,7 +93,7 @@ def load(
         origin=origin(built, found, module),
         device=str(there),
         examples=made.examples,
-        notes=made.notes,
+        notes=(*notes, *made.notes),
     )
 
 

@@ -1,0 +1,258 @@
+"""Weights from a file: unwrapped, held against the model, and never run as code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tracecall.errors import TracecallError
+from tracecall.loading import load
+from tracecall.loading.weights import load_weights
+
+
+def net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(mine, other.state_dict()[name]) for name, mine in one.state_dict().items())
+
+
+def fails(model: nn.Module, path: Path, *said: str) -> TracecallError:
+    with pytest.raises(TracecallError) as caught:
+        load_weights(model, path)
+    assert "\n" not in str(caught.value)
+    for one in said:
+        assert one in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_state_dict(legacy, tmp_path):
+    """Every tensor is loaded, from the zip format and from the one before it."""
+    torch.save(net(1).state_dict(), tmp_path / "w.pt", _use_new_zipfile_serialization=not legacy)
+    model = net(2)
+    report = load_weights(model, tmp_path / "w.pt")
+    assert same(model, net(1))
+    assert report.tensors == 9
+    assert report.notes == (f"weights from {tmp_path / 'w.pt'}: 9 tensors",)
+
+
+def test_safetensors(tmp_path):
+    """The same from safetensors."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(net(1).state_dict(), tmp_path / "w.safetensors")
+    model = net(2)
+    load_weights(model, tmp_path / "w.safetensors")
+    assert same(model, net(1))
+
+
+def test_safetensors_is_an_extra(tmp_path, monkeypatch):
+    """Without it one line says what to install."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "w.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    fails(net(), tmp_path / "w.safetensors", "needs the package safetensors; type pip install safetensors")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (lambda state: {"epoch": 3, "state_dict": state}, "found under 'state_dict'"),
+        (lambda state: {"model": state, "optimizer": {"state": {}}}, "found under 'model'"),
+        (lambda state: {"model": {"state_dict": state}}, "found under 'model' → 'state_dict'"),
+        (
+            lambda state: {f"module.{name}": one for name, one in state.items()},
+            "the keys' prefix 'module.' was taken off",
+        ),
+        (
+            lambda state: {"state_dict": {f"_orig_mod.module.{name}": one for name, one in state.items()}},
+            "the keys' prefix '_orig_mod.module.' was taken off",
+        ),
+    ],
+)
+def test_what_wraps_a_state_dict_is_taken_off_and_said(wrap, said, tmp_path):
+    """Checkpoints, DataParallel and torch.compile put things around the state dict."""
+    torch.save(wrap(dict(net(1).state_dict())), tmp_path / "w.pt")
+    model = net(2)
+    report = load_weights(model, tmp_path / "w.pt")
+    assert same(model, net(1))
+    assert said in report.notes[0]
+
+
+def test_another_dtype_is_said(tmp_path):
+    """Weights take the model's dtype, and a note says so."""
+    torch.save(
+        {name: one.half() if one.is_floating_point() else one for name, one in net(1).state_dict().items()},
+        tmp_path / "w.pt",
+    )
+    assert "float16 weights became float32" in load_weights(net(), tmp_path / "w.pt").notes[0]
+
+
+def test_what_does_not_fit_is_listed(tmp_path):
+    """Missing, unexpected and of another shape: counted in the line, named below it."""
+    state = dict(net().state_dict())
+    del state["0.bias"]
+    state["head.weight"] = torch.zeros(1)
+    state["2.weight"] = torch.zeros(5, 3)
+    torch.save(state, tmp_path / "w.pt")
+    error = fails(net(), tmp_path / "w.pt", "does not fit Sequential: 1 missing, 1 unexpected, 1 of another shape")
+    assert error.details == (
+        "missing: 0.bias",
+        "unexpected: head.weight",
+        "of another shape: 2.weight is [5, 3] and the model's is [2, 3]",
+    )
+
+
+def test_a_long_list_is_cut(tmp_path):
+    """Six keys of a kind are named."""
+    torch.save({f"a{i}": torch.zeros(1) for i in range(20)}, tmp_path / "w.pt")
+    error = fails(net(), tmp_path / "w.pt", "8 missing, 20 unexpected")  # num_batches_tracked may be missing
+    assert error.details[1] == "unexpected: a0, a1, a2, a3, a4, a5 and 14 more"
+
+
+def test_lazy_modules_take_their_shapes_from_the_file(tmp_path):
+    """A parameter without a shape has none to differ from."""
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "w.pt")
+    model = nn.LazyLinear(3)
+    load_weights(model, tmp_path / "w.pt")
+    assert model.weight.shape == (3, 4)
+
+
+class Bomb:
+    """Something that runs code as it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_in_a_pickle_is_not_run(legacy, tmp_path):
+    """It is refused with the name that it asked for."""
+    torch.save(
+        {"w": torch.zeros(1), "x": Bomb(tmp_path / "ran")}, tmp_path / "w.pt", _use_new_zipfile_serialization=not legacy
+    )
+    fails(
+        net(),
+        tmp_path / "w.pt",
+        "holds more than tensors (posix.mkdir)",
+        "could run code",
+        "torch.save(model.state_dict(), path)",
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickled_model_is_refused(tmp_path):
+    """torch.save(model) keeps the class by name, and reading it imports that."""
+    torch.save(net(), tmp_path / "w.pt")
+    fails(net(), tmp_path / "w.pt", "holds more than tensors (torch.nn.modules.container.Sequential)")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is an empty file"),
+        (b"PK\x03\x04 cut", "is damaged or was cut off"),
+        (b"\x80\x02}q\x00", "is damaged or was cut off"),
+        (b"plain text, no weights", "is neither weights"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+    ],
+)
+def test_files_that_hold_no_weights(content, said, tmp_path):
+    """One line each."""
+    (tmp_path / "w.pt").write_bytes(content)
+    fails(net(), tmp_path / "w.pt", said)
+
+
+def test_a_safetensors_file_that_was_cut_off(tmp_path):
+    """Half a file."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(net(1).state_dict(), tmp_path / "w.safetensors")
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "w.safetensors").write_bytes(whole[: len(whole) // 2])
+    fails(net(), tmp_path / "w.safetensors", "is damaged or was cut off")
+
+
+def test_a_file_that_was_cut_off(tmp_path):
+    """Half of torch's own."""
+    torch.save(net(1).state_dict(), tmp_path / "w.pt")
+    whole = (tmp_path / "w.pt").read_bytes()
+    (tmp_path / "w.pt").write_bytes(whole[: len(whole) // 2])
+    fails(net(), tmp_path / "w.pt", "is damaged or was cut off")
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"epoch": 1, "optimizer": {}}, "holds no state dict: its keys are epoch, optimizer"),
+        ([1, 2], "holds a list, not a state dict"),
+        (torch.zeros(2), "holds a Tensor, not a state dict"),
+    ],
+)
+def test_what_is_no_state_dict(held, said, tmp_path):
+    """What it is instead is said."""
+    torch.save(held, tmp_path / "w.pt")
+    fails(net(), tmp_path / "w.pt", said)
+
+
+def test_no_such_file(tmp_path):
+    """A missing file and a folder."""
+    fails(net(), tmp_path / "none.pt", "does not exist")
+    fails(net(), tmp_path, "is a folder")
+
+
+def test_load_takes_weights(tmp_path):
+    """The model that is run has them, and the notes say where from."""
+    torch.save(load("linear", seed=7).model.state_dict(), tmp_path / "w.pt")
+    target = load("linear", weights=str(tmp_path / "w.pt"))
+    assert same(target.model, load("linear", seed=7).model)
+    assert target.notes[0].startswith("weights from ")
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """What `tracecall run ARGUMENTS` leaves: its status, stdout and stderr."""
+    from tracecall import cli
+
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["tracecall", "run", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return (stopped.value.code, *capsys.readouterr())
+
+
+def test_the_command_says_where_the_weights_came_from(tmp_path, monkeypatch, capsys):
+    """Above the tree, with the other notes."""
+    torch.save(load("linear").model.state_dict(), tmp_path / "w.pt")
+    status, out, err = run(monkeypatch, capsys, "linear", "--weights", str(tmp_path / "w.pt"), "--repeat", "0")
+    assert (status, err) == (0, "")
+    assert "weights from" in out
+
+
+def test_the_command_lists_what_does_not_fit(tmp_path, monkeypatch, capsys):
+    """Exit status 2: one line, and below it a short list."""
+    torch.save(nn.Linear(2, 3).state_dict(), tmp_path / "w.pt")
+    status, out, err = run(monkeypatch, capsys, "cnn", "--weights", str(tmp_path / "w.pt"))
+    assert (status, out) == (2, "")
+    first, *others = err.splitlines()
+    assert first.startswith(
+        "tracecall: --weights w.pt does not fit CNN: 8 missing, 2 unexpected (of its 8 tensors); type"
+    )
+    assert others == [
+        "  missing: conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc1.weight, fc1.bias and 2 more",
+        "  unexpected: weight, bias",
+    ]
+
+
+def test_the_command_refuses_a_missing_file_before_torch(monkeypatch, capsys):
+    """What can be seen without the model is said at once."""
+    status, _, err = run(monkeypatch, capsys, "cnn", "--weights", "none.pt")
+    assert (status, err) == (2, "tracecall: --weights 'none.pt' does not exist; type the path of a file that does\n")

@@ -1,0 +1,84 @@
+"""What a file of weights or a saved program holds, told from its first bytes and its table of contents.
+
+Nothing is unpickled and no torch is imported here: names of files lie (`.pt` may be weights, a model or TorchScript).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+from tracecall.errors import TracecallError
+
+Content = Literal["program", "script", "pickle", "safetensors"]
+_LFS = b"version https://git-lfs"
+
+
+def existing_file(text: str, option: str) -> Path:
+    """Return the file that was typed for `option`; what is no readable file with something in it is an error."""
+    path = Path(text).expanduser()
+    if path.is_dir():
+        raise TracecallError(f"{option} {text!r} is a folder; type one file in it")
+    if not path.is_file():
+        raise TracecallError(f"{option} {text!r} does not exist; type the path of a file that does")
+    try:
+        with path.open("rb") as file:
+            first = file.read(len(_LFS))
+    except OSError as error:
+        raise TracecallError(f"{option} {text!r} cannot be read: {error.strerror}; type another file") from error
+    if not first:
+        raise TracecallError(f"{option} {text!r} is an empty file; save or download it again")
+    if first == _LFS:
+        raise TracecallError(f"{option} {text!r} is only Git LFS's pointer to the file; type git lfs pull to get it")
+    return path
+
+
+def refuse_weights(text: str) -> None:
+    """Raise TracecallError where a file that was typed as MODEL holds no program, but weights or nothing."""
+    if content_of(existing_file(text, "MODEL")) in ("pickle", "safetensors"):
+        raise TracecallError(
+            f"MODEL {text} holds weights and no program: give the model and its weights:"
+            f" tracecall run path/to/file.py:Name --weights {text}"
+        )
+
+
+def content_of(path: Path) -> Content:
+    """Return what the file holds: a torch.export program, TorchScript, what torch.save wrote, or safetensors."""
+    with path.open("rb") as file:
+        first = file.read(9)
+    if first.startswith(b"PK"):
+        return _content_of_zip(path)
+    # safetensors begin with the length of a header in 8 bytes, and the header is JSON
+    if path.suffix == ".safetensors" or (first[8:9] == b"{" and first[5:8] == b"\0\0\0"):
+        return "safetensors"
+    if first[:1] == b"\x80":  # torch.save before 1.6, or pickle itself
+        return "pickle"
+    raise TracecallError(
+        f"{path.name} is neither weights (torch.save, safetensors) nor a saved program (torch.export, TorchScript);"
+        " save it again with torch.save(model.state_dict(), path)"
+    )
+
+
+def _content_of_zip(path: Path) -> Content:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] or name for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise TracecallError(
+            f"{path.name} is damaged or was cut off: {_line(error)}; save or download it again"
+        ) from error
+    if "archive_format" in names or "serialized_exported_program.json" in names:
+        return "program"
+    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
+        return "script"
+    if "data.pkl" in names:
+        return "pickle"
+    raise TracecallError(
+        f"{path.name} is a zip file, but neither weights nor a saved program;"
+        " type a file that torch.save, torch.export.save or torch.jit.save wrote"
+    )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
