@@ -77,6 +77,7 @@ def test_every_package_is_in_the_wheel(wheel: Path) -> None:
     """pyproject.toml lists packages one by one: a new folder must not be forgotten there."""
     names = set(zipfile.ZipFile(wheel).namelist())
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tracecall").rglob("*.py")}
+    files |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "tracecall/views/page").glob("*.*")}
     demos = {f"tracecall/models/{path.name}" for path in (ROOT / "models").glob("*.py")}
     assert files | demos <= names
 

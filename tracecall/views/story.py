@@ -38,7 +38,9 @@ def text(story: Story, *, width: int | None = None) -> str:
     """The same without colours, as `print(story)` shows it."""
     width = width or shutil.get_terminal_size((100, 24)).columns
     out = io.StringIO()
-    console = Console(file=out, width=max(20, width), color_system=None, force_terminal=False, highlight=False)
+    console = Console(
+        file=out, width=max(20, width), color_system=None, force_terminal=False, force_jupyter=False, highlight=False
+    )
     console.print(_Page(story, max(20, width)))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 

@@ -29,6 +29,7 @@ def svg(trace: Trace, *, width: int = 100) -> str:
         force_terminal=True,
         color_system="truecolor",
         legacy_windows=False,
+        force_jupyter=False,  # in a notebook rich would show it at once
         highlight=False,
     )
     console.print(tree(trace, width=width))
