@@ -3,6 +3,7 @@
     trace = tracecall.trace(model, x)             run the model once and record it
     with tracecall.tracing(model) as trace: …     record the reader's own code
     trace = tracecall.measure(model, (x,))        record it, then time it
+    trace = tracecall.load("trace.json.gz")       read what trace.save("trace.json.gz") has written
     story = tracecall.explain(model, x)           tell what model(x) does, each step with its evidence
     tracecall.assert_shapes(model, x, {"fc": …})  in a test: the shapes of modules, by path
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tracecall.explanation import explain
     from tracecall.recording import last_trace, measure
     from tracecall.running import trace, tracing
+    from tracecall.tracefile import load
 
 __all__ = [
     "Call",
@@ -31,6 +33,7 @@ __all__ = [
     "assert_shapes",
     "explain",
     "last_trace",
+    "load",
     "measure",
     "trace",
     "tracing",
@@ -41,6 +44,7 @@ _HOMES = {
     **dict.fromkeys(("last_trace", "measure"), "tracecall.recording"),
     **dict.fromkeys(("trace", "tracing"), "tracecall.running"),
     "TracecallError": "tracecall.errors",
+    "load": "tracecall.tracefile",
     "assert_shapes": "tracecall.asserting",
     "explain": "tracecall.explanation",
 }

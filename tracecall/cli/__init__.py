@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from tracecall.cli import explain, output, run, shapes
+from tracecall.cli import compare, diff, explain, output, run, shapes, show
 from tracecall.errors import TracecallError
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
     except TracecallError as error:
-        status = output.refuse(str(error))
+        status = output.refuse(str(error), error.details)
     except typer.Abort:
         status = 130
     except KeyboardInterrupt:
@@ -89,5 +89,8 @@ def _root(
 
 
 app.command()(run.run)
+app.command()(show.show)
 app.command()(shapes.shapes)
 app.command()(explain.explain)
+app.command()(diff.diff)
+app.command()(compare.compare)

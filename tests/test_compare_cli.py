@@ -1,0 +1,269 @@
+"""`tracecall diff` and `tracecall compare` as commands: what they print, their exit statuses and one-line refusals."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_cli import ROOT, Command, tracecall
+from tests.test_startup import imported_by
+from tests.views.traces import cnn
+from tracecall import tracefile
+
+__all__ = ["tracecall"]  # the fixture
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 8), nn.Linear(8, {classes})
+
+    def forward(self, x):
+        return self.two({between}(self.one(x)))
+
+def build_model():
+    return Net()
+
+def example_input():
+    return torch.randn(5, 4)
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> tuple[str, str]:
+    """Two files that differ in one operation."""
+    for name, between in (("relu", "torch.relu"), ("gelu", "nn.functional.gelu")):
+        (tmp_path / f"{name}.py").write_text(NET.format(classes=3, between=between))
+    return str(tmp_path / "relu.py"), str(tmp_path / "gelu.py")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """Two traces, the second with a Linear of another size."""
+    before, after = cnn(), cnn()
+    after.modules["fc2"].parameters = 99
+    for name, trace in (("a", before), ("b", after)):
+        tracefile.save(trace, tmp_path / f"{name}.json")
+    return str(tmp_path / "a.json"), str(tmp_path / "b.json")
+
+
+# diff
+
+
+def test_diff_says_1_where_something_changed(tracecall: Command, files: tuple[str, str]) -> None:
+    """And shows it."""
+    done = tracecall("diff", *files)
+    assert (done.status, done.err) == (1, "")
+    assert "parameters  1,210 → 99" in done.out
+
+
+def test_diff_says_0_where_nothing_changed(tracecall: Command, files: tuple[str, str]) -> None:
+    """A trace and itself."""
+    done = tracecall("diff", files[0], files[0])
+    assert (done.status, done.err) == (0, "")
+    assert "nothing changed" in done.out
+
+
+@pytest.mark.parametrize("arguments", [("nothere.json",), ("README.md",)])
+def test_diff_of_what_is_no_trace_is_one_line(
+    tracecall: Command, files: tuple[str, str], arguments: tuple[str]
+) -> None:
+    """Exit status 2."""
+    done = tracecall("diff", files[0], *arguments)
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+
+
+def test_diff_never_imports_torch(files: tuple[str, str]) -> None:
+    """Files are read without it."""
+    assert not {"torch", "numpy"} & imported_by("-m", "tracecall", "diff", files[0], files[0])
+
+
+def test_the_help_says_how_a_time_is_judged(tracecall: Command) -> None:
+    """And what the exit status means."""
+    words = " ".join(tracecall("diff", "--help").out.split())
+    assert "medians ± their interquartile ranges, of at least 5 runs each, are more than 10 % apart" in words
+    assert "times alone never make the exit status 1" in words
+
+
+def test_diff_of_two_recorded_models(tracecall: Command, tmp_path: Path) -> None:
+    """The CNN before and after conv2 got other channels, each run and saved."""
+    source = (ROOT / "models" / "cnn.py").read_text()
+    assert "nn.Conv2d(16, 32," in source
+    (tmp_path / "wide.py").write_text(
+        source.replace("nn.Conv2d(16, 32,", "nn.Conv2d(16, 48,").replace("32 * 7", "48 * 7")
+    )
+    for model, name in (("cnn", "a"), (str(tmp_path / "wide.py"), "b")):
+        assert tracecall("run", model, "--repeat", "0", "--save", str(tmp_path / f"{name}.json")).status == 0
+    done = tracecall("diff", str(tmp_path / "a.json"), str(tmp_path / "b.json"))
+    assert done.status == 1
+    lines = [line.rstrip() for line in done.out.splitlines()]
+    assert "→ ├─ conv2   Conv2d" in lines
+    assert "  │     output shape  [1, 32, 14, 14] → [1, 48, 14, 14]" in lines
+    assert "  │     parameters    4,640 → 6,960" in lines
+    assert "  ├─ conv1   Conv2d" in lines
+
+
+# compare
+
+
+def test_compare_with_itself_is_identical(tracecall: Command) -> None:
+    """A check that the comparison adds nothing of its own."""
+    done = tracecall("compare", "cnn", "--device", "cpu,cpu", "--repeat", "0")
+    assert (done.status, done.err) == (0, "")
+    assert "identical: the outputs of 11 calls, to the last bit" in done.out
+
+
+def test_compare_of_two_dtypes_is_within_the_tolerance_that_it_states(
+    tracecall: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights in bfloat16; exit status 0, with times of both."""
+    monkeypatch.setenv("COLUMNS", "160")
+    done = tracecall("compare", "cnn", "--dtype", "float32,bfloat16", "--repeat", "5")
+    assert (done.status, done.err) == (0, "")
+    assert "float32 against bfloat16" in done.out
+    assert "tolerance 0.05, the default for bfloat16" in done.out
+    assert re.search("float32 .s  bfloat16 .s  ratio", done.out)
+    assert "within the tolerance: the outputs of 11 calls" in done.out
+
+
+def test_compare_beyond_the_tolerance_names_the_first_call(tracecall: Command) -> None:
+    """Exit status 1, the call and its line."""
+    done = tracecall("compare", "cnn", "--dtype", "float32,bfloat16", "--repeat", "0", "--tolerance", "1e-9")
+    assert (done.status, done.err) == (1, "")
+    assert "✗ they part first at conv1 (Conv2d), models/cnn.py:25: relative 0.00" in done.out
+    assert "11 calls of 11 beyond the tolerance" in done.out
+
+
+def test_compare_against_another_model_takes_the_weights_over(tracecall: Command, nets: tuple[str, str]) -> None:
+    """Until the operation that differs, both are the same; what only one does has a sign."""
+    done = tracecall("compare", nets[0], "--against", nets[1], "--repeat", "0")
+    assert done.status == 1
+    (one,) = [line for line in done.out.splitlines() if "─ one" in line]
+    assert one.split()[-3:] == ["0", "0", "1"]
+    assert "relu.py against gelu.py" in done.out
+    assert "− ├─ torch.relu" in done.out
+    assert "+ ├─ nn.functional.gelu" in done.out
+    assert "they part first at two (Linear)" in done.out
+    assert "are its own" not in done.out
+
+
+def test_compare_says_which_weights_are_not_the_same(tracecall: Command, nets: tuple[str, str], tmp_path: Path) -> None:
+    """And an output of another shape is beyond any tolerance."""
+    (tmp_path / "five.py").write_text(NET.format(classes=5, between="torch.relu"))
+    done = tracecall("compare", nets[0], "--against", str(tmp_path / "five.py"), "--repeat", "0")
+    assert done.status == 1
+    words = " ".join(done.out.split())
+    assert "2 of 4 weights of" in words
+    assert "shapes 5,3 and 5,5" in words
+
+
+def test_compare_of_two_files_of_weights(tracecall: Command, nets: tuple[str, str], tmp_path: Path) -> None:
+    """The same model with each; what differs in one bias parts there."""
+    torch.manual_seed(0)
+    state = {
+        "one.weight": torch.randn(8, 4),
+        "one.bias": torch.randn(8),
+        "two.weight": torch.randn(3, 8),
+        "two.bias": torch.zeros(3),
+    }
+    for name in ("before", "after"):
+        torch.save(state, tmp_path / f"{name}.pt")
+        state["two.bias"] = torch.ones(3)
+    pair = ",".join(str(tmp_path / f"{name}.pt") for name in ("before", "after"))
+    done = tracecall("compare", nets[0], "--weights", pair, "--repeat", "0")
+    assert done.status == 1
+    assert "before.pt against after.pt" in done.out
+    assert "they part first at two (Linear)" in done.out
+
+
+def test_compare_where_a_forward_raises(tracecall: Command, nets: tuple[str, str], tmp_path: Path) -> None:
+    """Exit status 1 with the exception; the calls before it stand in the tree."""
+    (tmp_path / "breaks.py").write_text(NET.format(classes=3, between="torch.nothing"))
+    done = tracecall("compare", nets[0], "--against", str(tmp_path / "breaks.py"))
+    assert done.status == 1
+    assert "breaks.py: AttributeError:" in " ".join(done.out.split())
+
+
+def test_compare_in_train_mode(tracecall: Command) -> None:
+    """Dropout drops the same in both."""
+    done = tracecall(
+        "compare", "transformer", "--train", "--dtype", "float32,float64", "--repeat", "0", "--ops", "none"
+    )
+    assert (done.status, done.err) == (0, "")
+    assert "train, grad" in done.out
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 160])
+def test_no_line_is_wider_than_the_terminal(tracecall: Command, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Columns go where room is short."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    done = tracecall("compare", "transformer", "--dtype", "float32,bfloat16", "--repeat", "1")
+    assert max(map(len, done.out.splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "both runs would be the same"),
+        (("--dtype", "bfloat16"), "both runs would be the same"),
+        (("--device", "cpu,cpu,cpu"), "type --device cpu,cuda"),
+        (("--dtype", "float32,"), "type --dtype float32,bfloat16"),
+        (("--dtype", "float32,flaot16"), "did you mean float16?"),
+        (("--device", "cpu,gpu"), "--device 'gpu' is none of cpu"),
+        (("--dtype", "float32,bfloat16", "--tolerance", "small"), "type for example --tolerance 1e-3"),
+        (("--dtype", "float32,bfloat16", "--tolerance", "-1"), "type for example --tolerance 1e-3"),
+        (("--dtype", "float32,bfloat16", "--ops", "some"), "possible: none, forward, all"),
+        (("--against", "nothere.py"), "nothere.py"),
+        (("--weights", "nothere.pt,nothere.pt"), "nothere.pt"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_cannot_be_done_is_one_line(tracecall: Command, arguments: tuple[str, ...], said: str) -> None:
+    """Exit status 2, what is possible, what to type."""
+    done = tracecall("compare", "cnn", *arguments)
+    assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert said in done.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_without_cuda_the_refusal_is_that_of_run(tracecall: Command) -> None:
+    """The same line, and nothing is built before it."""
+    done = tracecall("compare", "cnn", "--device", "cpu,cuda")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == tracecall("run", "cnn", "--device", "cuda").err
+
+
+@pytest.mark.cuda
+def test_cpu_and_cuda_agree(tracecall: Command) -> None:
+    """The CNN's outputs are within the tolerance on both."""
+    done = tracecall("compare", "cnn", "--device", "cpu,cuda")
+    assert (done.status, done.err) == (0, "")
+
+
+def test_help_of_both_comes_without_torch() -> None:
+    """Nothing is loaded to be read."""
+    for command in ("diff", "compare"):
+        assert not {"torch", "rich", "msgspec"} & imported_by("-m", "tracecall", command, "--help")
+
+
+def test_a_process_of_its_own_leaves_stderr_empty() -> None:
+    """As a user runs it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tracecall", "compare", "linear", "--dtype", "float32,float64", "--repeat", "0"],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "100"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,257 @@
+"""Trace × Trace → what changed: which calls belong together, what counts as a change, when a time is another one."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from tests.views.traces import cnn, hook, module, operation, spec, trace
+from tracecall.calls import Call, ModuleInfo, Trace
+from tracecall.comparison import Change, Pair, compare, matching
+from tracecall.comparison.matching import match
+from tracecall.comparison.times import Ratio, ratio
+
+
+def signs(before: Trace, after: Trace) -> list[str]:
+    """Every call of the merged tree with its sign."""
+    return [f"{pair.sign}{pair.call.name}" for _, pair in compare(before, after).walk()]
+
+
+def the(before: Trace, after: Trace, name: str) -> Pair:
+    """The first pair of that name."""
+    return next(pair for _, pair in compare(before, after).walk() if pair.call.name == name)
+
+
+def net(*names: str) -> Trace:
+    """A root with a Linear for each name; one that starts with "." is an operation."""
+    inside = [
+        operation(name[1:], "aten.relu", (1,), (1,)) if name[0] == "." else module(name, "Linear", (1,), (1,))
+        for name in names
+    ]
+    return trace(module("Net", "Net", (1,), (1,), *inside, path=""))
+
+
+# which calls belong together
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [("abc", "abc", 3), ("abc", "", 0), ("", "", 0), ("abcabba", "cbabac", 4), ("rarbr", "rrarbr", 5), ("ab", "ba", 1)],
+)
+def test_siblings_are_matched_by_a_longest_common_subsequence(before: str, after: str, kept: int) -> None:
+    """Short lists exactly: as many pairs as can be."""
+    assert sum(i is not None and j is not None for i, j in match(before, after)) == kept
+
+
+def test_a_match_has_every_sibling_once_and_in_order() -> None:
+    """Whatever the lists are, long ones too: both can be read off it again, and only equal ones are together."""
+    chosen = random.Random(0)
+    for size in (3, 30, 300, 700):
+        before = [chosen.choice("abcdefgh") for _ in range(size)]
+        after = [chosen.choice("abcdefgh") for _ in range(size + 20)]
+        merged = match(before, after)
+        assert [i for i, _ in merged if i is not None] == list(range(len(before)))
+        assert [j for _, j in merged if j is not None] == list(range(len(after)))
+        assert all(before[i] == after[j] for i, j in merged if i is not None and j is not None)
+
+
+def test_ten_thousand_siblings_are_matched_without_a_table_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few that are gone are found among 20,000 and the rest stays together; no table is larger than EXACT."""
+    tables: list[int] = []
+    exact = matching._longest
+
+    def counted(one: list[str], two: list[str], span: tuple[int, int], other: tuple[int, int]) -> object:
+        tables.append((span[1] - span[0]) * (other[1] - other[0]))
+        return exact(one, two, span, other)
+
+    monkeypatch.setattr(matching, "_longest", counted)
+    before = [name for i in range(10_000) for name in (f"block{i}", "relu")]
+    after = [name for i in range(10_000) if i not in (0, 5000, 9999) for name in (f"block{i}", "relu")]
+    gone = [before[i] for i, j in match(before, after) if j is None and i is not None]
+    assert sorted(gone) == ["block0", "block5000", "block9999", "relu", "relu", "relu"]
+    assert max(tables) <= matching.EXACT
+    assert sum(tables) <= 10 * len(before)
+
+
+def test_modules_belong_together_by_path_and_operations_by_name() -> None:
+    """What is new stands where it runs; what is gone stands where it ran."""
+    assert signs(net("conv1", ".F.relu", "fc"), net("conv1", ".F.gelu", "drop", "fc")) == [
+        "Net", "conv1", "−F.relu", "+F.gelu", "+drop", "fc",
+    ]  # fmt: skip
+
+
+def test_what_is_inside_a_new_call_is_new() -> None:
+    """And what was inside a removed one is removed."""
+    block = module("block", "Block", (1,), (1,), module("fc", "Linear", (1,), (1,), path="block.fc"))
+    with_block = trace(module("Net", "Net", (1,), (1,), block, path=""))
+    assert signs(net(), with_block) == ["Net", "+block", "+fc"]
+    assert signs(with_block, net()) == ["Net", "−block", "−fc"]
+
+
+def test_a_recursion_of_any_depth_is_compared() -> None:
+    """A tree deeper than Python's stack is walked without it."""
+
+    def deep(count: int) -> Trace:
+        made = net()
+        call = made.calls[0]
+        for _ in range(count):
+            call.children = [Call("module", "", "self", "Net")]
+            call = call.children[0]
+        return made
+
+    assert not compare(deep(5000), deep(5000)).changed
+    assert compare(deep(5000), deep(5001)).changed
+
+
+# what is a change
+
+
+def test_a_trace_has_not_changed_from_itself() -> None:
+    """The same calls and modules: nothing."""
+    assert not compare(cnn(), cnn()).changed
+
+
+def test_times_alone_are_no_change() -> None:
+    """However much slower it is."""
+    slow = cnn()
+    for _, call in slow.walk():
+        call.host_ns, call.samples, call.spread_ns = (call.host_ns or 0) * 9, 50, 0
+    assert not compare(cnn(), slow).changed
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [
+        (module("fc", "Linear", (1, 2), (1, 3)), module("fc", "Bilinear", (1, 2), (1, 3)), Change("type", "Linear", "Bilinear")),
+        (module("fc", "Linear", (1, 2), (1, 3)), module("fc", "Linear", (1, 2), (1, 4)), Change("output shape", "[1, 3]", "[1, 4]")),
+        (module("fc", "Linear", (1, 2), (1, 3)), module("fc", "Linear", (1, 5), (1, 3)), Change("input shape", "[1, 2]", "[1, 5]")),
+        (module("fc", "ReLU", (1, 2), (1, 2)), module("fc", "ReLU", (1, 5), (1, 5)), Change("shape", "[1, 2]", "[1, 5]")),
+        (
+            module("fc", "ReLU", (2,), (2,)),
+            module("fc", "ReLU", spec((2,), "float16"), spec((2,), "float16")),
+            Change("dtype", "float32", "float16"),
+        ),
+        (
+            module("fc", "ReLU", (2,), (2,)),
+            module("fc", "ReLU", (2,), spec((2,), device="cuda:0")),
+            Change("output device", "cpu", "cuda:0"),
+        ),
+    ],
+    ids=lambda value: value.what if isinstance(value, Change) else "",
+)  # fmt: skip
+def test_a_call_changed(before: Call, after: Call, change: Change) -> None:
+    """Type, shapes, dtypes and devices, once where input and output changed alike."""
+    old, new = (trace(module("Net", "Net", (1,), (1,), call, path="")) for call in (before, after))
+    assert the(old, new, "fc").changes == [change]
+
+
+def test_parameters_are_of_the_first_call_of_a_module() -> None:
+    """A module that is called twice has changed once."""
+    before, after = net("fc", ".F.relu", "fc"), net("fc", ".F.relu", "fc")
+    after.modules["fc"].parameters = after.modules["fc"].trainable = 1234
+    changes = [pair.changes for _, pair in compare(before, after).walk() if pair.call.name == "fc"]
+    assert changes == [[Change("parameters", "0", "1,234")], []]
+
+
+def test_how_a_module_was_made_is_a_change_in_the_parts_that_differ() -> None:
+    """A dilation changes neither shapes nor parameters."""
+    before, after = net("conv"), net("conv")
+    before.modules["conv"].extra_repr, after.modules["conv"].extra_repr = "3, 16, dilation=1", "3, 16, dilation=2"
+    assert the(before, after, "conv").changes == [Change("made with", "dilation=1", "dilation=2")]
+
+
+def test_modules_without_calls_are_listed() -> None:
+    """Added, removed or changed, though nothing calls them; a container without parameters is its children's path."""
+    before, after = net("fc"), net("fc")
+    before.modules["old"] = ModuleInfo("old", "Linear", parameters=3)
+    after.modules["blocks"] = ModuleInfo("blocks", "ModuleList", container=True)
+    after.modules["new"] = ModuleInfo("new", "Linear", parameters=4)
+    found = compare(before, after)
+    assert [(one.sign, one.path, one.parameters) for one in found.modules] == [("−", "old", 3), ("+", "new", 4)]
+    assert found.changed
+
+
+def test_settings_are_a_change_and_the_environment_is_none() -> None:
+    """Train mode is another run; another torch is another machine's."""
+    other = cnn()
+    other.environment.torch = "2.14.0"
+    assert [change.what for change in compare(cnn(), other).environment] == ["torch"]
+    assert not compare(cnn(), other).changed
+    other.model.training = True
+    assert compare(cnn(), other).settings == [Change("mode", "eval", "train")]
+    assert compare(cnn(), other).changed
+
+
+def test_a_hook_that_replaces_something_else_has_changed() -> None:
+    """What a user's hook does is seen, too."""
+    before, after = (
+        trace(module("Net", "Net", (1,), (1,), hook("crop", "forward pre-hook", [what]), path=""))
+        for what in ("args[0] 4,3 → 2,3", "args[0] 4,3 → 1,3")
+    )
+    assert [change.what for change in the(before, after, "crop").changes] == ["replaced"]
+
+
+# times
+
+
+def timed(us: float, spread_us: float = 0.0, samples: int = 50) -> Call:
+    return Call(
+        "module", "fc", "fc", "Linear", host_ns=round(us * 1e3), spread_ns=round(spread_us * 1e3), samples=samples
+    )
+
+
+def verdict(before: Call, after: Call) -> str | None:
+    found = ratio(before, after)
+    assert found is not None
+    return found.verdict
+
+
+def test_a_clear_difference_is_slower_or_faster() -> None:
+    """Twice as long, with little spread: certain."""
+    assert verdict(timed(100, 2), timed(200, 2)) == "slower"
+    assert verdict(timed(200, 2), timed(100, 2)) == "faster"
+
+
+def test_noise_is_no_change() -> None:
+    """Not where the spreads meet, not below 10 %, not within a microsecond, not with few runs."""
+    assert verdict(timed(100, 40), timed(150, 40)) is None
+    assert verdict(timed(100, 0), timed(109, 0)) is None
+    assert verdict(timed(1.0, 0), timed(1.9, 0)) is None
+    assert verdict(timed(100, 0, samples=3), timed(200, 0)) is None
+
+
+def test_the_interval_is_of_medians_and_their_spreads() -> None:
+    """From the least after by the most before, to the most after by the least before."""
+    assert ratio(timed(100, 20), timed(180, 12)) == Ratio(100_000, 180_000, 1.8, 168 / 120, 192 / 80, "host", "slower")
+
+
+def test_a_spread_as_wide_as_the_time_leaves_the_interval_open() -> None:
+    """Then it may be any multiple."""
+    found = ratio(timed(100, 100), timed(100, 0))
+    assert found is not None
+    assert found.high is None
+
+
+def test_a_call_that_was_not_timed_has_no_ratio() -> None:
+    """Nor has one of no time at all."""
+    assert ratio(timed(1), Call("module", "fc", "fc", "Linear")) is None
+    assert ratio(timed(0), timed(1)) is None
+
+
+def test_device_times_are_compared_where_both_have_them() -> None:
+    """The host only launches."""
+    before, after = timed(100), timed(100)
+    before.device_ns, before.device_spread_ns, after.device_ns, after.device_spread_ns = 50_000, 0, 25_000, 0
+    found = ratio(before, after)
+    assert found is not None
+    assert (found.clock, found.verdict) == ("device", "faster")
+
+
+def test_comparing_leaves_the_traces_as_they_were() -> None:
+    """Data in, data out."""
+    before, after = cnn(), net("fc")
+    kept = msgspec.json.encode((before, after))
+    compare(before, after)
+    assert msgspec.json.encode((before, after)) == kept

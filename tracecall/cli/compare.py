@@ -1,0 +1,246 @@
+"""`tracecall compare`: the same weights and input on two devices, in two dtypes or through two models, call by call."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from tracecall.cli import options, output
+from tracecall.cli.loading import Wanted, Watch, load_target, watching
+from tracecall.cli.options import one_of, whole
+from tracecall.cli.run import Operations
+from tracecall.errors import TracecallError
+
+if TYPE_CHECKING:
+    from tracecall.recording.sides import Side
+    from tracecall.views.compare import Comparison
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What sets the two runs apart, each option as a pair; None where it was not given."""
+
+    device: tuple[str, str]
+    dtype: tuple[str | None, str | None]
+    weights: tuple[str | None, str | None]
+    against: str | None
+
+
+def compare(
+    model: options.Model,
+    inputs: options.Inputs = None,
+    device: Annotated[
+        str, typer.Option(metavar="A,B", help="Two devices, or one for both: cpu, cuda, cuda:N, mps or auto.")
+    ] = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Two dtypes of parameters and inputs, or one for both: float32,bfloat16."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Another model, with MODEL's weights where names and shapes are the same."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Two files of weights, or one for both: safetensors or torch.save's."),
+    ] = None,
+    tolerance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X",
+            help="The largest difference allowed, by the largest value of an output. If not given: 1e-10 for float64, "
+            "1e-4 for float32, 0.01 for float16 and TF32, 0.05 for bfloat16, whichever of both runs' is larger.",
+        ),
+    ] = None,
+    seed: options.Seed = None,
+    train: options.Train = False,
+    depth: Annotated[
+        str | None, typer.Option(metavar="N", help="How many levels of submodules to show; all if not given.")
+    ] = None,
+    ops: Annotated[
+        str, typer.Option(metavar="WHICH", help="Operations to compare: none, forward (the model's own) or all.")
+    ] = "forward",
+    warmup: Annotated[
+        str | None, typer.Option(metavar="N", help="Runs before those that are timed; 2 if not given.")
+    ] = None,
+    repeat: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Timed runs; 0 skips timing; as many as fit in half a second if not given."),
+    ] = None,
+) -> None:
+    """Run MODEL twice with the same weights and input, and show how far the output of each call is apart.
+
+    Exit status 1 if any output is beyond the tolerance: by its relative error, an integer that differs, a NaN or Inf in
+    one run only, or another shape. Calls that only one run makes are shown (+, −) and are no error.
+    """
+    levels = whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
+    number = whole("--seed", seed, options.SEED_HINT)
+    runs = (
+        whole("--warmup", warmup, "for example: --warmup 5"),
+        whole("--repeat", repeat, "0 skips timing: --repeat 0"),
+    )
+    shown = one_of("--ops", ops, get_args(Operations), "all")
+    allowed = _tolerance(tolerance)
+    asked = _asked(device, dtype, weights, against)
+    wanted = Wanted(model, inputs or [], "cpu", None, number, train)
+    for i in (0, 1):
+        Wanted(
+            against if against and i else model, inputs or [], asked.device[i], asked.dtype[i], number, train
+        ).check()
+    found = _compared(wanted, asked, shown, runs, allowed)
+    from tracecall.views.compare import compare as view
+
+    output.show(lambda width: view(found, width=width, depth=levels, operations=shown))
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _asked(device: str, dtype: str | None, weights: str | None, against: str | None) -> Asked:
+    pairs = {
+        "--device": _pair("--device", device, "cpu,cuda"),
+        "--dtype": _pair("--dtype", dtype, "float32,bfloat16"),
+        "--weights": _pair("--weights", weights, "before.safetensors,after.safetensors"),
+    }
+    two = [
+        option
+        for option, text in (("--device", device), ("--dtype", dtype), ("--weights", weights))
+        if "," in (text or "")
+    ]
+    if not two and against is None:
+        raise TracecallError(
+            "both runs would be the same: give --device, --dtype or --weights two of them, or --against another MODEL; "
+            "type for example --dtype float32,bfloat16"
+        )
+    device_pair = pairs["--device"]
+    return Asked((device_pair[0] or "cpu", device_pair[1] or "cpu"), pairs["--dtype"], pairs["--weights"], against)
+
+
+def _pair(option: str, text: str | None, example: str) -> tuple[str | None, str | None]:
+    if text is None:
+        return None, None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 2 or not all(parts):
+        raise TracecallError(f"{option} {text!r} is not one or two, with a comma between them; type {option} {example}")
+    return parts[0], parts[-1]
+
+
+def _tolerance(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise TracecallError(f"--tolerance {text!r} is no number of at least 0; type for example --tolerance 1e-3")
+    return value
+
+
+def _compared(
+    wanted: Wanted, asked: Asked, ops: Operations, runs: tuple[int | None, int | None], tolerance: float | None
+) -> Comparison:
+    """Load, run both in lockstep, time each, and pair the calls again with their times."""
+    with watching(as_json=False) as watch:
+        first, second, origin, notes = _sides(wanted, asked, watch)
+        from tracecall.comparison import compare as difference_of
+        from tracecall.recording.lockstep import lockstep
+        from tracecall.recording.tolerances import default_tolerance
+        from tracecall.recording.turns import add_times, take_turns
+        from tracecall.views.compare import Comparison
+
+        both = lockstep(
+            first,
+            second,
+            lambda one, other: difference_of(one, other).both(),
+            inference=not wanted.train,
+            operations=ops,
+            seed=wanted.seed or 0,
+            progress=watch.progress,
+        )
+        timed = take_turns(
+            (first, second),
+            inference=not wanted.train,
+            operations=ops,
+            warmup=runs[0],
+            repeat=0 if any(trace.error is not None for trace in both.traces) else runs[1],
+            progress=watch.progress,
+        )
+        for side, trace, times in zip((first, second), both.traces, timed, strict=True):
+            if times and not add_times(trace, times):
+                notes.append(f"{side.name} made other calls in its timing runs: they are left out")
+        default, dtype = default_tolerance((first, second))
+    both.traces[0].model.origin = origin
+    return Comparison(
+        difference_of(*both.traces),
+        both.errors,
+        (first.name, second.name),
+        default if tolerance is None else tolerance,
+        f"the default for {dtype}" if tolerance is None else "as given",
+        both.uncompared,
+        [*notes, *watch.notes],
+    )
+
+
+def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str, list[str]]:
+    """Both models with the same weights and inputs, each where it is to run; where MODEL was found; notes."""
+    watch.progress("loading torch")
+    from tracecall.loading.devices import resolve_device, resolve_dtype
+
+    devices = [resolve_device(device.lower()) for device in asked.device]  # before anything is built
+    target = load_target(wanted, watch.progress)
+    from tracecall.recording.sides import Side, moved, take_weights, twin
+
+    notes = list(target.notes)
+    names = _names(wanted.model, asked)
+    first = Side(target.model, target.args, target.kwargs, names[0])
+    if asked.against is None:
+        second = twin(first)
+    else:
+        other = load_target(
+            Wanted(asked.against, wanted.inputs, "cpu", None, wanted.seed, wanted.train), watch.progress
+        )
+        if other.model is target.model:
+            raise TracecallError(f"MODEL and --against {asked.against!r} are one and the same object: name another")
+        second = Side(other.model, target.args, target.kwargs, names[1])
+        if asked.weights[0] is None:
+            taken, of = take_weights(target.model, other.model)
+            if taken < of:
+                own = f"{of - taken} of {of} weights of {asked.against} are its own"
+                notes.append(f"{own}: {wanted.model} has none of that name and shape")
+    second.name = names[1]
+    for side, path in zip((first, second), asked.weights, strict=True):
+        if path is not None:
+            from tracecall.loading.weights import load_weights
+
+            notes.extend(load_weights(side.model, path).notes)
+    dtypes = [None if dtype is None else resolve_dtype(_canonical(dtype)) for dtype in asked.dtype]
+    sides = [
+        moved(side, *there) for side, there in zip((first, second), zip(devices, dtypes, strict=True), strict=True)
+    ]
+    return sides[0], sides[1], target.origin, notes
+
+
+def _canonical(dtype: str) -> str:
+    from tracecall.loading.specs import parse_dtype
+
+    return parse_dtype(dtype)
+
+
+def _names(model: str, asked: Asked) -> tuple[str, str]:
+    """What sets the two apart, in few words."""
+    found: list[list[str]] = [[], []]
+    if asked.against is not None:
+        texts = (model, asked.against)
+        short = tuple(text if "(" in text else text.replace("\\", "/").rpartition("/")[2] for text in texts)
+        for words, text in zip(found, texts if short[0] == short[1] else short, strict=True):
+            words.append(text)
+    for one, other in (asked.device, asked.dtype, asked.weights):
+        if one != other and one is not None and other is not None:
+            found[0].append(Path(one).name)
+            found[1].append(Path(other).name)
+    first, second = (" ".join(words) for words in found)
+    return (first, second) if first != second else ("first", "second")

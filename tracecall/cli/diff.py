@@ -1,0 +1,42 @@
+"""`tracecall diff`: what changed between two saved traces. It imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+import typer
+
+from tracecall.cli import output
+from tracecall.cli.options import one_of, whole
+from tracecall.cli.run import Operations
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A trace file, as `tracecall run … --save` writes it.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The one to hold against it.")],
+    depth: Annotated[
+        str | None, typer.Option(metavar="N", help="How many levels of submodules to show; all if not given.")
+    ] = None,
+    ops: Annotated[
+        str, typer.Option(metavar="WHICH", help="Operations to show: none, forward (the model's own) or all.")
+    ] = "forward",
+    everything: Annotated[bool, typer.Option("--all", help="Show the calls that did not change, too.")] = False,
+) -> None:
+    """Show what changed from trace A to trace B as one tree; exit status 0 if nothing did, 1 if something did.
+
+    Calls are added (+), removed (−) or changed (→): type, shapes, dtypes, devices, parameters. A call is slower or
+    faster only where the medians ± their interquartile ranges, of at least 5 runs each, are more than 10 % apart; times
+    alone never make the exit status 1, nor do other versions of torch or another machine.
+    """
+    levels = whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
+    shown = one_of("--ops", ops, get_args(Operations), "all")
+    from tracecall import tracefile
+    from tracecall.comparison import compare
+    from tracecall.views.diff import diff as view
+
+    found = compare(tracefile.load(before), tracefile.load(after))
+    output.show(
+        lambda width: view(found, (before, after), width=width, everything=everything, depth=levels, operations=shown)
+    )
+    if found.changed:
+        raise typer.Exit(1)

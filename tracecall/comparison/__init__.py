@@ -1,0 +1,25 @@
+"""Trace × Trace → what changed: one merged tree of calls, each with its changes and the ratio of its times.
+
+Plain data and no torch. `tracecall diff` shows it of two files; `tracecall compare` pairs the calls of two runs by it.
+"""
+
+from __future__ import annotations
+
+from tracecall.comparison.changes import Change, ModuleChange
+from tracecall.comparison.times import FEWEST, LEAST_NS, MARGIN, Ratio
+from tracecall.comparison.trees import ADDED, CHANGED, REMOVED, Difference, Pair, compare
+
+__all__ = [
+    "ADDED",
+    "CHANGED",
+    "FEWEST",
+    "LEAST_NS",
+    "MARGIN",
+    "REMOVED",
+    "Change",
+    "Difference",
+    "ModuleChange",
+    "Pair",
+    "Ratio",
+    "compare",
+]

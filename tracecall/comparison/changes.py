@@ -1,0 +1,141 @@
+"""What is not the same in two calls, or in two modules of the same path: as text, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from msgspec import Struct
+
+from tracecall.calls import Call, ModuleInfo, TensorSpec, Trace, Value
+
+
+class Change(Struct, frozen=True):
+    """One thing that is not as it was: "output shape", "parameters"; both sides as text."""
+
+    what: str
+    before: str
+    after: str
+
+
+class ModuleChange(Struct, omit_defaults=True):
+    """A module that no call of both traces shows: added (+), removed (−), or changed (→) without being called."""
+
+    sign: str
+    path: str
+    type: str
+    parameters: int = 0
+    changes: list[Change] = []
+
+
+def of_calls(before: Call, after: Call) -> list[Change]:
+    """Type, shapes, dtypes and devices of inputs and output, what was raised, what a hook replaced."""
+    found = [Change("type", before.type, after.type)] if before.type != after.type else []
+    for what, text in (("shape", _shapes), ("dtype", _dtypes), ("device", _devices)):
+        found.extend(_both_ends(what, before, after, text))
+    for what, old, new in (
+        ("error", _raised(before), _raised(after)),
+        ("opaque", before.opaque, after.opaque),
+        ("replaced", _replaced(before), _replaced(after)),
+    ):
+        if old != new:
+            found.append(Change(what, old or "none", new or "none"))
+    return found
+
+
+def of_modules(before: ModuleInfo | None, after: ModuleInfo | None) -> Iterator[Change]:
+    """Parameters and buffers of the module's own, how many are trained, and how it was made: "eps=1e-05"."""
+    if before is None or after is None:
+        return
+    for what in ("parameters", "trainable", "buffers"):
+        old, new = getattr(before, what), getattr(after, what)
+        if old != new and not (what == "trainable" and _all_trained(before) and _all_trained(after)):
+            yield Change(what, f"{old:,}", f"{new:,}")
+    if before.parameter_bytes != after.parameter_bytes and before.parameters == after.parameters:
+        yield Change("parameter bytes", f"{before.parameter_bytes:,}", f"{after.parameter_bytes:,}")
+    if before.extra_repr != after.extra_repr:
+        yield Change("made with", *_apart(before.extra_repr, after.extra_repr))
+    if before.training != after.training:
+        yield Change("mode", *("train" if info.training else "eval" for info in (before, after)))
+
+
+def of_settings(before: Trace, after: Trace) -> tuple[list[Change], list[Change]]:
+    """What is not the same in how both were run; then in where, which is no change of the model."""
+
+    def unlike(pairs: dict[str, Callable[[Trace], object]]) -> list[Change]:
+        texts = ((what, str(of(before) or "none"), str(of(after) or "none")) for what, of in pairs.items())
+        return [Change(what, old, new) for what, old, new in texts if old != new]
+
+    run = unlike(
+        {
+            "model": lambda trace: trace.model.name,
+            "parameters": lambda trace: f"{trace.model.parameters:,}",
+            "device": lambda trace: trace.settings.device,
+            "dtype": lambda trace: trace.settings.dtype or "the model's own",
+            "mode": lambda trace: "train" if trace.model.training else "eval",
+            "grad mode": lambda trace: trace.settings.grad_mode,
+        }
+    )
+    place = unlike(
+        {
+            "torch": lambda trace: trace.environment.torch,
+            "python": lambda trace: trace.environment.python,
+            "machine": lambda trace: ", ".join(trace.environment.devices.values()),
+            "seed": lambda trace: str(trace.settings.seed),
+        }
+    )
+    return run, place
+
+
+Text = Callable[[list[TensorSpec]], str]
+
+
+def _both_ends(what: str, before: Call, after: Call, text: Text) -> Iterator[Change]:
+    """Of inputs and output; once, where both changed in the same way."""
+    taken = text(_tensors(before.inputs)), text(_tensors(after.inputs))
+    given = text(_tensors(before.output)), text(_tensors(after.output))
+    if taken == given:
+        if taken[0] != taken[1]:
+            yield Change(what, *taken)
+        return
+    if taken[0] != taken[1]:
+        yield Change(f"input {what}", *taken)
+    if given[0] != given[1]:
+        yield Change(f"output {what}", *given)
+
+
+def _tensors(values: list[Value]) -> list[TensorSpec]:
+    return [value.value for value in values if isinstance(value.value, TensorSpec)]
+
+
+def _shapes(specs: list[TensorSpec]) -> str:
+    return ", ".join(f"[{', '.join(map(str, spec.shape))}]" for spec in specs) or "none"
+
+
+def _dtypes(specs: list[TensorSpec]) -> str:
+    words = (" ".join(filter(None, (spec.type, spec.layout, spec.dtype))) for spec in specs)
+    return ", ".join(dict.fromkeys(words)) or "none"
+
+
+def _devices(specs: list[TensorSpec]) -> str:
+    return ", ".join(dict.fromkeys(spec.device for spec in specs)) or "none"
+
+
+def _raised(call: Call) -> str | None:
+    return None if call.error is None else call.error.type + (", caught" if call.error.caught else "")
+
+
+def _replaced(call: Call) -> str | None:
+    return None if call.changed is None else ", ".join(call.changed) or "nothing"
+
+
+def _all_trained(info: ModuleInfo) -> bool:
+    return info.trainable == info.parameters
+
+
+def _apart(before: str, after: str) -> tuple[str, str]:
+    """The parts of two `extra_repr`s that differ, where both have the same number of them."""
+    old, new = before.split(", "), after.split(", ")
+    if len(old) != len(new):
+        return before or "nothing", after or "nothing"
+    unlike = [(one, other) for one, other in zip(old, new, strict=True) if one != other]
+    return ", ".join(one for one, _ in unlike), ", ".join(other for _, other in unlike)

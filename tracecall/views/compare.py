@@ -1,0 +1,192 @@
+"""What `tracecall compare` prints: the calls of two runs with the error of each output, and where they part."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from tracecall.calls import Call
+from tracecall.comparison import ADDED, REMOVED, Difference, Pair
+from tracecall.views import labels
+from tracecall.views.header import BAD, MODULE, NOTE, QUIET
+from tracecall.views.merged import Column, Line, calls, grid, how, seen, times, tree_lines, type_text
+
+if TYPE_CHECKING:
+    from tracecall.recording.output_errors import OutputError
+
+BEYOND = "✗"
+LONGEST_NAME = 12
+LONGEST_ERROR = 300
+LONGEST_ODD = 28
+
+
+@dataclass
+class Comparison:
+    """All that the page says: both runs, the error of each pair's output in the order in which the calls ended."""
+
+    difference: Difference
+    errors: dict[int, OutputError]  # by the id of the first run's call
+    names: tuple[str, str]  # what sets the runs apart: "float32", "bfloat16"
+    tolerance: float  # of `OutputError.relative`
+    why: str  # where it comes from: "the default for bfloat16", "--tolerance"
+    uncompared: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def parted(self) -> Call | None:
+        """The first call whose outputs are further apart than the tolerance."""
+        first = next((one for one, error in self.errors.items() if error.beyond(self.tolerance)), None)
+        return None if first is None else self._calls[first]
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is beyond the tolerance, a forward raised, or there was nothing to compare."""
+        traces = (self.difference.before, self.difference.after)
+        return self.parted is not None or not self.errors or any(trace.error is not None for trace in traces)
+
+    @property
+    def _calls(self) -> dict[int, Call]:
+        return {id(pair.before): pair.before for _, pair in self.difference.walk() if pair.before is not None}
+
+
+def compare(
+    found: Comparison, *, width: int = 100, depth: int | None = None, operations: str = "forward"
+) -> RenderableType:
+    """The header, the tree, where the runs part. `depth` counts module calls below the root, None for all of them."""
+
+    def children(pair: Pair, level: int) -> list[Pair | int]:
+        if (depth is not None and level > depth) or pair.sign in (ADDED, REMOVED):
+            return []
+        return [child for child in pair.children if seen(child, operations)]
+
+    lines = list(tree_lines(found.difference.pairs, children, operations))
+    errors = [None if line.pair is None else found.errors.get(id(line.pair.before)) for line in lines]
+    for line, error in zip(lines, errors, strict=True):
+        if line.sign not in (ADDED, REMOVED):  # another dtype or device is what was asked for
+            line.sign = BEYOND if error is not None and error.beyond(found.tolerance) else ""
+    parts: list[RenderableType] = [*_header(found, width), Text(), *grid(lines, _columns(found, lines, errors), width)]
+    return Group(*parts, Text(), *_verdict(found, width))
+
+
+def _columns(found: Comparison, lines: list[Line], errors: list[OutputError | None]) -> list[Column]:
+    def style(i: int) -> str:
+        error = errors[i]
+        return BAD if error is not None and error.beyond(found.tolerance) else ""
+
+    names = found.names if all(len(name) <= LONGEST_NAME for name in found.names) else ("first", "second")
+    types = ["" if line.pair is None else _types(line.pair) for line in lines]
+    return [
+        Column("", types, lambda _: QUIET, right=False, rank=1, least=10),
+        Column("max abs", [_small(None if error is None else error.max_abs) for error in errors], style),
+        Column("relative", [_small(None if error is None else error.relative) for error in errors], style),
+        Column("cosine", [_cosine(error) for error in errors], style, rank=5),
+        Column("", [_odd(error)[:LONGEST_ODD] for error in errors], style, right=False, rank=6),
+        *times(lines, names),
+    ]
+
+
+def _types(pair: Pair) -> str:
+    """The type of a module; both, where the runs have another one at that place."""
+    before = pair.before
+    if before is not None and before.kind == "module" and before.type != pair.call.type:
+        return labels.safe(f"{before.type} → {pair.call.type}")
+    return type_text(pair)
+
+
+def _small(value: float | None) -> str:
+    return "" if value is None else "0" if value == 0 else f"{value:.1e}"
+
+
+def _cosine(error: OutputError | None) -> str:
+    if error is None or error.cosine is None:
+        return ""
+    return "1" if not error.max_abs else f"{error.cosine:.6f}"
+
+
+def _odd(error: OutputError | None) -> str:
+    """What has no such numbers."""
+    if error is None:
+        return ""
+    parts = []
+    if error.shapes is not None:
+        parts.append(f"shapes {error.shapes[0]} and {error.shapes[1]}")
+    if error.nonfinite:
+        parts.append(f"{labels.count(error.nonfinite)} NaN or Inf in one")
+    if error.differing is not None:
+        parts.append(
+            f"{labels.count(error.differing)} of {labels.count(error.elements)} differ" if error.differing else "same"
+        )
+    if error.uncompared:
+        parts.append(f"not compared: {', '.join(dict.fromkeys(error.uncompared))}")
+    return labels.safe("; ".join(parts))
+
+
+def _header(found: Comparison, width: int) -> Iterator[Text]:
+    """What ran, how, and by what it is judged."""
+    trace = found.difference.before
+    mode = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}[trace.settings.grad_mode]
+    lines = [Text(labels.safe(trace.model.name), MODULE, overflow="fold")]
+    for part, style in (
+        (labels.safe(trace.model.origin or ""), QUIET),
+        (f"{labels.safe(found.names[0])} against {labels.safe(found.names[1])}", "not bold"),
+        (f"{'train' if trace.model.training else 'eval'}, {mode}", "not bold"),
+    ):
+        if part and lines[-1].cell_len + 3 + len(part) > width:
+            lines.append(Text("  ", overflow="fold"))
+        if part:
+            lines[-1].append("   " if lines[-1].plain.strip() else "").append(part, f"not bold {style}".strip())
+    yield from lines
+    yield from _wrapped(
+        f"tolerance {found.tolerance:g}, {found.why}: of relative, the largest difference by the largest value",
+        width,
+        QUIET,
+    )
+    for note in found.notes:
+        yield from _wrapped(note, width, NOTE)
+
+
+def _verdict(found: Comparison, width: int) -> Iterator[Text]:
+    """Where they part, or that they do not; what could not be compared."""
+    traces = (found.difference.before, found.difference.after)
+    for name, trace in zip(found.names, traces, strict=True):
+        if trace.error is not None:
+            message = " ".join(trace.error.message.split())[:LONGEST_ERROR]
+            yield from _wrapped(f"✗ {name}: {trace.error.type}: {message}", width, BAD)
+    first = found.parted
+    if first is not None:
+        error = found.errors[id(first)]
+        far = f"relative {error.relative:.2g} > {found.tolerance:g}" if (error.relative or 0) > found.tolerance else ""
+        by = "; ".join(part for part in (far, _odd(error)) if part)
+        where = f", {labels.place(first.site)}" if first.site is not None and not labels.is_torch(first.site) else ""
+        beyond = sum(error.beyond(found.tolerance) for error in found.errors.values())
+        what = f"{first.path or 'the root'} ({first.type})" if first.kind == "module" else first.name
+        yield from _wrapped(f"✗ they part first at {what}{where}: {by}", width, BAD)
+        yield from _wrapped(f"{calls(beyond)} of {len(found.errors):,} beyond the tolerance", width, "")
+    elif not found.errors:
+        yield from _wrapped("✗ no output could be compared", width, BAD)
+    elif all(error.identical for error in found.errors.values()):
+        yield from _wrapped(f"identical: the outputs of {calls(len(found.errors))}, to the last bit", width, "")
+    else:
+        worst = max(error.relative or 0 for error in found.errors.values())
+        said = f"within the tolerance: the outputs of {calls(len(found.errors))}, largest relative error {worst:.2g}"
+        yield from _wrapped(said, width, "")
+    for name, sign in zip(found.names, (REMOVED, ADDED), strict=True):
+        only = sum(pair.sign == sign for _, pair in found.difference.walk())
+        if only:
+            yield from _wrapped(f"{sign} {calls(only)} only in {name}", width, "")
+    if found.uncompared:
+        yield from _wrapped(
+            f"{calls(found.uncompared)} of both could not be compared: a second run made other calls", width, NOTE
+        )
+    if any(pair.time is not None for _, pair in found.difference.walk()):
+        yield from _wrapped(how("the second time", "the first"), width, QUIET)
+
+
+def _wrapped(text: str, width: int, style: str) -> Iterator[Text]:
+    for line in textwrap.wrap(labels.safe(text), max(20, min(width, 100)), break_on_hyphens=False):
+        yield Text(line, style, no_wrap=True, overflow="ellipsis")
