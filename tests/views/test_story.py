@@ -218,3 +218,15 @@ def test_pygments_comes_with_the_first_code():
         "str(Story(ModelInfo('Net'), steps=[Step('call', 'a', 'b')])); print('pygments' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_what_was_looked_at_and_what_was_seen_never_touch(width: int):
+    """Also where the answer is the only one, and too long to make a column."""
+    seen = "Module._call_impl.<locals>.inner"
+    lines = text(
+        Story(ModelInfo("Net"), [], [Step("hooks", "One", "A claim.", [Evidence("forward was called from", seen)])]),
+        width=width,
+    ).splitlines()
+    (line,) = [line for line in lines if seen in line]
+    assert line.strip() == seen or f"forward was called from  {seen}" in line

@@ -133,7 +133,7 @@ class _Writer:
                 yield from self.wrapped(looked_at, "", indent)
                 yield from self.wrapped(seen, MODULE, indent + GAP)
                 continue
-            one[0].pad_right(left - one[0].cell_len + len(GAP))
+            one[0].pad_right(max(0, left - one[0].cell_len) + len(GAP))
             one[0].append_text(other[0])
             yield from (Text(indent).append_text(line) for line in one)
 
