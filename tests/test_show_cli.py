@@ -203,3 +203,78 @@ def test_lines_are_written_as_rich_would_write_them(width, saved, capsys, monkey
     Console(width=width, highlight=False).print(Group(tree(trace, width=width, operations="all")))
     assert ours == capsys.readouterr().out
     assert len(ours.splitlines()) > 20
+
+
+def test_a_view_never_takes_the_place_of_what_it_shows(saved, tmp_path):
+    """By its own name, by another way to it, or through a link."""
+    file, link = tmp_path / "trace.json.gz", tmp_path / "link"
+    file.write_bytes(saved.read_bytes())
+    link.symlink_to(file)
+    for name in (file, tmp_path / "." / "trace.json.gz", link):
+        done = command("show", file, "--html", name)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "FILE and --html both name" in done.stderr
+    assert file.read_bytes() == saved.read_bytes()
+    done = command("show", file, "--html", tmp_path / "x", "--svg", f"{tmp_path}/./x")
+    assert done.returncode == 2
+    assert "--html and --svg both name" in done.stderr
+
+
+def test_what_is_no_ordinary_file_is_not_replaced(saved, tmp_path):
+    """A pipe stays a pipe; a device would stay one too."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = command("show", saved, "--svg", pipe)
+    assert done.returncode == 2
+    assert "it is no ordinary file" in done.stderr
+    assert pipe.is_fifo()
+
+
+def test_names_from_a_file_reach_the_terminal_as_text(tmp_path):
+    """Also in what is said when something is refused."""
+    trace = Trace(model=ModelInfo("Net"), environment=Environment("2", "3"))
+    trace.calls = [Call("module", "", "Net", "Net", children=[Call("module", "a\x1b[2J", "a", "Linear")])]
+    trace.save(tmp_path / "t.json")
+    done = command("show", tmp_path / "t.json", "--only", "a\x1b[2")
+    assert done.returncode == 2
+    assert "\x1b" not in done.stderr
+    assert "\\x1b" in done.stderr
+
+
+HOOKED = """
+from torch import nn
+import torch
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+        self.fc.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+
+    def forward(self, x):
+        return self.fc(x + 1)
+
+class Leaves(nn.Module):
+    def forward(self, x):
+        raise SystemExit(0)
+
+def example_input():
+    return torch.ones(2, 3)
+"""
+
+
+def test_a_trace_with_a_hook_that_replaces_the_input_is_read_again(tmp_path):
+    """What a hook gives on has no source but the hook."""
+    (tmp_path / "net.py").write_text(HOOKED)
+    done = command("run", "net.py:Net", "--input", "2,3", "--repeat", "0", "--save", "t.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert command("show", "t.json", cwd=tmp_path).stdout == done.stdout
+
+
+def test_a_model_that_ends_python_is_no_success(tmp_path):
+    """sys.exit() inside forward: one line, exit status 1, nothing written."""
+    (tmp_path / "net.py").write_text(HOOKED)
+    done = command("run", "net.py:Leaves", "--input", "2,3", "--save", "t.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "SystemExit(0)" in done.stderr
+    assert not (tmp_path / "t.json").exists()

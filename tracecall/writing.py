@@ -15,6 +15,7 @@ def write_whole(path: str | Path, data: bytes | str, what: str) -> None:
     The data goes to a temporary file beside it, which then takes its name: who reads the file finds the old one or the
     new one, never a part. `what` is said in the error: "the trace", "the expected shapes".
     """
+    check_place(path, what)
     made = data.encode("utf-8", "replace") if isinstance(data, str) else data
     if str(path).lower().endswith(".gz"):
         import gzip  # only writing needs it: who reads a trace does not wait for it
@@ -34,6 +35,8 @@ def check_place(path: str | Path, what: str) -> None:
             raise TracecallError(_refusal(path, "Is a directory" if str(path) else "it has no name", what))
         if not target.parent.is_dir():
             raise TracecallError(_refusal(path, f"there is no folder {name_of(target.parent)}", what))
+        if target.exists() and not target.is_file():  # a device or a pipe would be replaced by a file, not written to
+            raise TracecallError(_refusal(path, "it is no ordinary file", what))
     except (OSError, ValueError, RuntimeError) as error:
         raise TracecallError(_refusal(path, reason(error), what)) from error
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracecall.cli.output import Progress
+import typer
+
+from tracecall.cli.output import Progress, refuse
 
 if TYPE_CHECKING:
     from tracecall.loading import Target
@@ -61,6 +63,12 @@ def watching(*, as_json: bool) -> Iterator[Watch]:
         ):
             warnings.simplefilter("default")
             yield watch
+    except SystemExit as left:  # only the user's code runs in here: that it ends must not look like success
+        watch.progress.clear()
+        refuse(
+            f"the model's code ended Python by SystemExit({left.code!r}), as sys.exit() does; nothing of it is shown"
+        )
+        raise typer.Exit(1) from None
     finally:
         watch.progress.clear()
     # torch without numpy says so once; tracecall needs no numpy

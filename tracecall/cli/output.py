@@ -69,10 +69,16 @@ def note(text: str) -> None:
 
 def refuse(message: str, details: Sequence[str] = ()) -> int:
     """Say in one line on stderr why nothing is done, and return the exit status of that."""
-    print("tracecall: " + " ".join(message.split()), file=sys.stderr)
+    print("tracecall: " + _one_line(message), file=sys.stderr)
     for line in details:
-        print("  " + " ".join(line.split()), file=sys.stderr)
+        print("  " + _one_line(line), file=sys.stderr)
     return 2
+
+
+def _one_line(text: str) -> str:
+    """A message on one line; what a file or a model put into it reaches the terminal as text only."""
+    line = " ".join(text.split())
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
 
 
 class Progress:

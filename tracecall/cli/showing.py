@@ -5,6 +5,7 @@ A view is imported when it is asked for, so that `tracecall show` starts fast.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -80,7 +81,7 @@ def shown_from(
         mermaid=mermaid,
         as_json=as_json,
     )
-    _check_places(shown)
+    check_places(shown)
     return shown
 
 
@@ -123,18 +124,22 @@ def _files(shown: Shown) -> Iterator[_File]:
     return (_File(option, what, path, made) for option, what, path, made in wanted if path is not None)
 
 
-def _check_places(shown: Shown) -> None:
-    """Refuse a file that cannot be written before a model is run for it, and one name for two files."""
+def check_places(shown: Shown, source: str | None = None) -> None:
+    """Refuse a file that cannot be written before a model is run for it, and one name for two files.
+
+    `source` is the file that is shown: a view of a trace must not take its place.
+    """
     from tracecall.writing import check_place, name_of
 
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {} if source is None else {os.path.realpath(source): "FILE"}
     for file in _files(shown):
         check_place(file.path, file.what)
-        if file.path in seen:
+        target = os.path.realpath(file.path)  # by whatever links or dots it is named
+        if target in seen:
             raise TracecallError(
-                f"{seen[file.path]} and {file.option} both name {name_of(file.path)}; type another name for one of them"
+                f"{seen[target]} and {file.option} both name {name_of(file.path)}; type another name for one of them"
             )
-        seen[file.path] = file.option
+        seen[target] = file.option
 
 
 def _trace_file(trace: Trace) -> bytes:

@@ -182,6 +182,8 @@ def _take_over(recorder: Recorder, opened: OpenCall, watcher: WatchedHook, call:
     given = args if isinstance(args, tuple) else (args,)
     opened.arguments.clear()
     recorder.bind(call.output, given, kwargs, opened.names, None, opened.arguments)
+    for value in call.output:
+        value.source = None  # what a hook gives on came from the hook
     for _, leaf in values.leaves("args", given):
         if isinstance(leaf, torch.Tensor):
             recorder.sources.made(leaf, call)
