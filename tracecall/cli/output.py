@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 PROGRESS_AFTER = 1.0  # seconds: shorter work needs no progress line
 
@@ -24,9 +24,10 @@ def show(view: Callable[[int], RenderableType]) -> None:
     # written at once and by us: rich exits with 1 where a pipe is closed
     lines = io.StringIO()
     console = Console(file=lines, force_terminal=sys.stdout.isatty() or None, highlight=False)
-    shown = view(console.width)
+    width = console.width  # asked once: rich looks at the terminal each time
+    shown = view(width)
     for part in shown.renderables if isinstance(shown, Group) else [shown]:
-        line = _as_it_is(part, console)
+        line = _as_it_is(part, width) if console.color_system is None else None
         if line is None:
             console.print(Group(part))  # bare, a Text is joined with others and wrapped as they are
         else:
@@ -34,13 +35,13 @@ def show(view: Callable[[int], RenderableType]) -> None:
     write(lines.getvalue())
 
 
-def _as_it_is(part: RenderableType, console: Console) -> str | None:
-    """The text of a line that needs no rich: without colours, it fits. Of ten thousand, rich would take a second."""
+def _as_it_is(part: RenderableType, width: int) -> str | None:
+    """The text of a line that needs no rich, without colours: it fits. Of ten thousand, rich would take a second."""
     from rich.text import Text
 
-    if console.color_system is not None or not isinstance(part, Text) or not part.no_wrap or part.justify:
+    if not isinstance(part, Text) or not part.no_wrap or part.justify:
         return None
-    return part.plain if part.plain.isprintable() and part.end == "\n" and part.cell_len <= console.width else None
+    return part.plain if part.plain.isprintable() and part.end == "\n" and part.cell_len <= width else None
 
 
 def show_json(value: object) -> None:
