@@ -131,7 +131,7 @@ def test_compare_of_two_dtypes_is_within_the_tolerance_that_it_states(
     assert (done.status, done.err) == (0, "")
     assert "float32 against bfloat16" in done.out
     assert "tolerance 0.05, the default for bfloat16" in done.out
-    assert re.search("float32 .s  bfloat16 .s  ratio", done.out)
+    assert re.search(r"float32 [mµ]?s +bfloat16 [mµ]?s +ratio", done.out)
     assert "within the tolerance: the outputs of 11 calls" in done.out
 
 
@@ -200,6 +200,55 @@ def test_compare_in_train_mode(tracecall: Command) -> None:
     )
     assert (done.status, done.err) == (0, "")
     assert "train, grad" in done.out
+
+
+RETURNS = """
+import torch
+from torch import nn
+
+class Weird:
+    pass
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(4, 8)
+
+    def forward(self, x):
+        wide = x.dtype == torch.float64
+        {returned}
+
+def example_input():
+    return torch.randn(5, 4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "status", "said"),
+    [
+        ("return Weird()", 1, "✗ no output could be compared"),
+        ("return self.one(x), Weird()", 0, "not compared: Weird in the output of 1 call"),
+        ("return float(self.one(x).sum()) * (2 if wide else 1)", 1, "they part first at the root (Net)"),
+        ("return float(self.one(x).sum())", 0, "within the tolerance: the outputs of 2 calls"),
+        ("return {i: self.one(x) * (2 if wide and i == 99 else 1) for i in range(100)}", 1, "first at the root (Net)"),
+    ],
+)
+def test_compare_says_only_what_it_compared(
+    tracecall: Command, tmp_path: Path, returned: str, status: int, said: str
+) -> None:
+    """Objects are no agreement, numbers are compared, and so are all tensors, however many."""
+    (tmp_path / "net.py").write_text(RETURNS.format(returned=returned))
+    done = tracecall(
+        "compare", f"{tmp_path / 'net.py'}:Net", "--dtype", "float32,float64", "--repeat", "0", "--ops", "none"
+    )
+    assert (done.status, done.err) == (status, "")
+    assert said in " ".join(done.out.split())
+
+
+def test_the_prediction_counts_every_tensor(tracecall: Command, tmp_path: Path) -> None:
+    """Also beyond those that a Trace lists of a call's output."""
+    (tmp_path / "net.py").write_text(RETURNS.format(returned="return [self.one(x)] * 1100"))
+    assert "and 1,096 more tensors" in tracecall("run", f"{tmp_path / 'net.py'}:Net", "--repeat", "0").out
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 160])

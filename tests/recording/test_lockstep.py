@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -69,6 +69,7 @@ def both(first: nn.Module, second: nn.Module, *args: Any, **options: Any) -> Loc
 
 
 def twins(dtype: torch.dtype | None = None) -> tuple[Side, Side]:
+    torch.manual_seed(0)
     one = side(Net().eval())
     return one, moved(twin(one), torch.device("cpu"), dtype)
 
@@ -152,12 +153,81 @@ def test_outputs_of_several_tensors_belong_together_by_name() -> None:
     assert error(torch.ones(1, 2), torch.ones(2)).shapes == ("1,2", "2")
 
 
+@pytest.mark.parametrize("count", [64, 65, 100, 1000])
+@pytest.mark.parametrize("made", [list, lambda tensors: dict(enumerate(tensors)), lambda tensors: {"a": [tensors]}])
+def test_every_tensor_of_an_output_is_compared(count: int, made: Callable[[list[Tensor]], object]) -> None:
+    """Also those beyond what a Trace lists."""
+    first = [torch.ones(1) for _ in range(count)]
+    found = error(made(first), made([*first[:-1], torch.ones(1) * 2]))
+    assert (found.max_abs, found.elements) == (1, count)
+
+
+def test_keys_that_are_shortened_to_the_same_text_are_apart() -> None:
+    """A long key of a dict is not shown whole, and no tensor stands in for another."""
+    keys = ["k" * 99 + end for end in "ab"]
+    found = error({key: torch.zeros(1) for key in keys}, dict(zip(keys, (torch.ones(1), torch.zeros(1)), strict=True)))
+    assert (found.max_abs, found.elements) == (1, 2)
+
+
+@pytest.mark.parametrize(("one", "other"), [(1.0, 2.0), (1, 2.0), (2.0, 1), (1.0, NAN), (1j, 2j), (1.0, 10**400)])
+def test_a_float_among_the_outputs_is_measured(one: complex, other: complex) -> None:
+    """As a tensor of it would be; within the tolerance where it is near."""
+    assert error({"loss": one}, {"loss": other}).beyond(0.01)
+    assert error({"loss": one}, {"loss": one}).identical
+    assert not error(1.0, 1.0 + 1e-6).beyond(0.01)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(1, 2), (True, False), ("a", "b"), (None, 1), (10**400, 1), ([], ()), (b"", b"a")]
+)
+def test_what_has_no_distance_is_the_same_or_another(one: object, other: object) -> None:
+    """Integers, texts and None are counted as the elements of integer tensors are."""
+    found = error((one, torch.ones(1)), (other, torch.ones(1)))
+    assert (found.differing, found.elements, found.max_abs) == (1, 2, 0)
+    assert found.beyond(1e9)
+    assert error(one, one).identical
+
+
+def test_a_tensor_is_no_text() -> None:
+    """What is of another kind in the other run is beyond any tolerance."""
+    assert error(torch.ones(2), "ones").shapes == ("2", "str")
+    assert error((None,), (torch.ones(2),)).shapes == ("None", "2")
+    assert error(object(), nn.ReLU()).shapes == ("object", "ReLU")
+
+
+def test_a_part_that_is_none_may_as_well_be_missing() -> None:
+    """Kernels of two devices return as many empty parts as they like."""
+    assert error((torch.ones(1), None), (torch.ones(1),)).identical
+    assert error((torch.ones(1),), (torch.ones(1), None)).identical
+    assert error((torch.ones(1),), (torch.ones(1), 3)).shapes == ("none", "int")
+
+
+def test_an_object_is_not_compared_and_not_identical() -> None:
+    """None of its own code is run, and it is named."""
+
+    class Weird:
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    found = error(Weird(), Weird())
+    assert (found.objects, found.compared, found.identical, found.beyond(0)) == (["Weird"], False, False, False)
+    some = error((Weird(), torch.ones(1)), (Weird(), torch.ones(1)))
+    assert (some.left_out, some.compared, some.elements) == (["Weird"], True, 1)
+    endless: list[object] = [torch.ones(1)]
+    endless.append(endless)
+    assert error(endless, endless).left_out == ["<list, nested too deep>"]
+
+
 def test_what_is_kept_is_a_copy() -> None:
     """A model may write into its own outputs."""
     tensor = torch.ones(2)
     found = kept(tensor)
     tensor.add_(1)
-    assert found[0][1].tolist() == [1, 1]
+    copy = found[0][1]
+    assert isinstance(copy, Tensor)
+    assert copy.tolist() == [1, 1]
 
 
 # two models

@@ -107,6 +107,31 @@ def test_nothing_compared_is_a_failure() -> None:
     assert "✗ no output could be compared" in drawn(found)
 
 
+def test_what_was_not_compared_is_never_identical() -> None:
+    """Alone it fails; beside others it is left out of their number, and named."""
+    weird = OutputError(objects=["Weird"])
+    alone = comparison(net("one"), net("one"), {"": weird})
+    assert alone.failed
+    assert "Net not compared: no tensor in it" in [" ".join(line.split()) for line in drawn(alone)]
+    assert drawn(alone)[-2:] == ["✗ no output could be compared", "not compared: the output of 1 call (Weird)"]
+    beside = comparison(net("one"), net("one"), {"one": SAME, "": weird})
+    assert not beside.failed
+    assert drawn(beside)[-2:] == [
+        "identical: the outputs of 1 call, to the last bit",
+        "not compared: the output of 1 call (Weird)",
+    ]
+
+
+def test_an_output_that_was_compared_in_part_says_so() -> None:
+    """What was left out of it is named."""
+    part = OutputError(10, 0.0, 0.0, 1.0, objects=["Cache", "Cache"])
+    found = comparison(net("one"), net("one"), {"one": SAME, "": part})
+    assert drawn(found)[-2:] == [
+        "identical, as far as they were compared: the outputs of 2 calls, to the last bit",
+        "not compared: Cache in the output of 1 call",
+    ]
+
+
 def test_depth_and_operations_choose_the_lines() -> None:
     """As for the tree of one trace; what is closed says how many calls it holds."""
     found = comparison(net("one", "F.relu"), net("one", "F.relu"), {"": SAME})

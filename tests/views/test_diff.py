@@ -75,6 +75,36 @@ parameters  194,578 → 290,978
     assert any(line.startswith("2 added, 1 removed, 5 changed, 5 calls as before; too few runs to") for line in found)
 
 
+def test_changes_that_the_tree_does_not_show_are_said() -> None:
+    """Operations by what shows them; what is too deep by the depth."""
+    said = " ".join(drawn(cnn(), wider(), width=160, operations="none"))
+    assert (
+        "2 added, 1 removed, 5 changed, 4 of them are operations that the tree leaves out (--ops forward shows them), "
+        "5 calls as before"
+    ) in said
+    assert not any("leaves out" in line for line in drawn(cnn(), wider(), width=160))
+    (said,) = [line for line in drawn(cnn(), wider(), width=160, depth=0) if "changed" in line]
+    assert said.startswith("2 added, 1 removed, 5 changed, 8 of them deeper than --depth 0, 5 calls as before")
+
+
+def test_operations_of_a_new_module_are_shown_by_all() -> None:
+    """Only --all opens what came as a whole, and then it leaves out none of them."""
+
+    def net(*names: str) -> Trace:
+        blocks = [
+            module(name, "Block", (1,), (1,), operation("F.relu", "aten.relu", (1,), (1,), path=name)) for name in names
+        ]
+        return trace(module("Net", "Net", (1,), (1,), *blocks, path=""))
+
+    for everything, typed in ((False, "--ops forward --all"), (True, "--ops forward")):
+        found = drawn(net("one"), net("one", "two"), width=160, operations="none", everything=everything)
+        said = f"2 added, 1 of them is an operation that the tree leaves out ({typed} shows it), 3 calls as before"
+        assert said in " ".join(found)
+    shown = drawn(net("one"), net("one", "two"), everything=True)
+    assert any(line.startswith("+") and "F.relu" in line for line in shown)
+    assert not any("leaves out" in line for line in shown)
+
+
 def test_nothing_changed_is_one_line_and_the_root() -> None:
     """The tree stays closed: there is nothing to see."""
     found = drawn(cnn(), cnn(), width=100)

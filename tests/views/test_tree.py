@@ -373,6 +373,14 @@ def test_a_prediction_of_several_tensors_names_each():
     assert lines[4].strip() == "and 2 more tensors"
 
 
+def test_a_prediction_that_was_not_read_to_its_end_has_no_false_number():
+    """What is nested too deep may hold any number of tensors."""
+    found = cnn()
+    found.prediction = [Prediction(f"[{i}]", spec((2,)), [i, i]) for i in range(6)]
+    found.calls[0].output.append(Value("[6]", "<list, nested too deep>"))
+    assert "and at least 2 more tensors" in text(found)
+
+
 def test_a_prediction_of_odd_numbers():
     """nan, inf, integers, booleans and complex numbers as text."""
     values: list[float | int | bool | str] = [float("nan"), float("inf"), True, 3, "(1+2j)"]

@@ -74,8 +74,9 @@ def compare(
 ) -> None:
     """Run MODEL twice with the same weights and input, and show how far the output of each call is apart.
 
-    Exit status 1 if any output is beyond the tolerance: by its relative error, an integer that differs, a NaN or Inf in
-    one run only, or another shape. Calls that only one run makes are shown (+, −) and are no error.
+    Exit status 1 if any output is beyond the tolerance: by its relative error, an integer or a text that differs, a NaN
+    or Inf in one run only, or another shape; and if nothing could be compared. Objects of other kinds are not compared,
+    which is said. Calls that only one run makes are shown (+, −) and are no error.
     """
     levels = whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
     number = whole("--seed", seed, options.SEED_HINT)

@@ -235,11 +235,14 @@ def _generator(trace: Trace) -> Finding:
 
 
 def predictions(output: object) -> list[Prediction]:
-    """Shape and first values of each tensor that a model returned."""
-    found = []
-    for where, leaf in values.leaves("", output) if not isinstance(output, torch.Tensor) else (("", output),):
+    """Shape of each tensor that a model returned, however many; first values of as many as a structure lists."""
+    found: list[Prediction] = []
+    for where, leaf in (
+        values.leaves("", output, most=None) if not isinstance(output, torch.Tensor) else (("", output),)
+    ):
         if isinstance(leaf, torch.Tensor):
-            found.append(Prediction(where, values.spec(leaf), _first_values(leaf)))
+            read = _first_values(leaf) if len(found) < values.LEAVES else []
+            found.append(Prediction(where, values.spec(leaf), read))
     return found
 
 

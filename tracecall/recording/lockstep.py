@@ -94,10 +94,10 @@ class _Keep:
     def __call__(self, call: int, output: object) -> None:
         if call not in self.wanted or call in self.outputs or self.room <= 0:
             return
-        tensors = kept(output)
-        self.room -= size(tensors)
+        copies = kept(output)
+        self.room -= size(copies)
         if self.room >= 0 or not self.outputs:
-            self.outputs[call] = tensors
+            self.outputs[call] = copies
             self.taken.append(call)
 
 

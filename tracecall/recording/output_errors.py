@@ -1,9 +1,14 @@
-"""How far one output is from another: the largest difference, that by the largest value, and the angle between them."""
+"""How far one output is from another: the largest difference, that by the largest value, and the angle between them.
+
+All of an output is compared, however many tensors it has, and the plain numbers and texts among them.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from msgspec import Struct
@@ -17,17 +22,19 @@ class OutputError(Struct, omit_defaults=True):
     """The error of one call's output in the second run; of several tensors, the worst of each number.
 
     `relative` is the largest difference by the largest value in either output. NaN equals NaN, and Inf the same Inf;
-    elements where only one side is such are counted in `nonfinite`, and stay out of the other numbers.
+    elements where only one side is such are counted in `nonfinite`, and stay out of the other numbers. A float or a
+    complex number counts as a tensor of it; an int, a bool, a text or None is the same, or is not.
     """
 
     elements: int = 0  # that were compared
-    max_abs: float | None = None  # None: no floating tensor was compared
+    max_abs: float | None = None  # None: no floating number was compared
     relative: float | None = None
     cosine: float | None = None
     nonfinite: int = 0
-    differing: int | None = None  # elements of integer and bool tensors; None where there are none
+    differing: int | None = None  # elements that have no distance: integers, texts; None where there are none
     shapes: tuple[str, str] | None = None  # two that are not the same, so that nothing could be compared there
     uncompared: list[str] = []  # tensors without plain numbers: "nested", "meta"
+    objects: list[str] = []  # types of what is neither tensor, number nor text
 
     def beyond(self, tolerance: float) -> bool:
         """Whether the outputs part: by more than the tolerance, or in what no tolerance is for."""
@@ -35,41 +42,93 @@ class OutputError(Struct, omit_defaults=True):
 
     @property
     def identical(self) -> bool:
-        """Whether every element that was compared is the same."""
-        return not (self.max_abs or self.nonfinite or self.differing or self.shapes)
+        """Whether something was compared, and every element of it is the same."""
+        return self.compared and not (self.max_abs or self.nonfinite or self.differing or self.shapes)
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything of the outputs could be compared."""
+        return self.max_abs is not None or self.differing is not None or self.shapes is not None
+
+    @property
+    def left_out(self) -> list[str]:
+        """What could not be compared, each once."""
+        return list(dict.fromkeys([*self.uncompared, *self.objects]))
 
 
-Kept = list[tuple[str, torch.Tensor]]  # the tensors of an output, each with the way to it, on the CPU
+@dataclass(frozen=True)
+class Unread:
+    """Stands for an object that cannot be compared without running its own code, or that has no end."""
+
+    type: str
+
+
+Kept = list[tuple[str, object]]  # the leaves of an output, each with the way to it, tensors on the CPU
+
+_PLAIN = (type(None), bool, int, str, bytes)  # types, not instances: a subclass may do anything
 
 
 def kept(output: object) -> Kept:
-    """Copies of an output's tensors on the CPU, in their own dtypes; others than plain ones are made dense."""
+    """Copies of an output's tensors on the CPU, in their own dtypes, dense; and all else that it is made of."""
     found: Kept = []
+    ways: Counter[str] = Counter()
     with torch.no_grad():
-        for where, leaf in values.parts("", output):
-            if isinstance(leaf, torch.Tensor):
-                found.append((where, _plain(leaf).detach().to("cpu", copy=True) if _numbers(leaf) else leaf.detach()))
+        for where, leaf in (
+            (("", output),) if isinstance(output, torch.Tensor) else values.leaves("", output, most=None)
+        ):
+            ways[where] += 1
+            # long keys of a dict may be shortened to the same text
+            found.append((where if ways[where] == 1 else f"{where} #{ways[where]}", _leaf(leaf)))
     return found
 
 
-def size(tensors: Kept) -> int:
+def _leaf(leaf: object) -> object:
+    if isinstance(leaf, torch.Tensor):
+        return _plain(leaf).detach().to("cpu", copy=True) if _numbers(leaf) else leaf.detach()
+    if type(leaf) in (float, complex):
+        return torch.tensor(leaf, dtype=torch.float64 if type(leaf) is float else torch.complex128)
+    if isinstance(leaf, values.Empty):
+        return str(leaf)
+    return leaf if type(leaf) in _PLAIN else Unread(str(leaf) if isinstance(leaf, values.More) else type(leaf).__name__)
+
+
+def size(output: Kept) -> int:
     """Bytes that copies take."""
-    return sum(tensor.numel() * tensor.element_size() for _, tensor in tensors if _numbers(tensor))
+    return sum(
+        leaf.numel() * leaf.element_size() for _, leaf in output if isinstance(leaf, torch.Tensor) and _numbers(leaf)
+    )
 
 
 def output_error(first: Kept, second: Kept) -> OutputError:
-    """The error of the second; tensors belong together by the way to them in the output."""
+    """The error of the second; leaves belong together by the way to them in the output."""
     found = OutputError()
     others = dict(second)
     for where, one in first:
-        other = others.pop(where, None)
-        if other is None:
-            found.shapes = found.shapes or (_shape(one), "none")
-        else:
+        if where not in others:
+            _alone(found, one, (_shape(one), "none"))
+            continue
+        other = others.pop(where)
+        if isinstance(one, int) and isinstance(other, torch.Tensor) and other.dim() == 0:
+            one = _like(one, other)
+        elif isinstance(other, int) and isinstance(one, torch.Tensor) and one.dim() == 0:
+            other = _like(other, one)
+        if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
             _add(found, one, other)
+        elif isinstance(one, Unread) and one == other:
+            found.objects = [*found.objects, one.type]
+        elif isinstance(one, _PLAIN) and isinstance(other, _PLAIN):
+            found.elements += 1
+            found.differing = (found.differing or 0) + (one != other)
+        else:
+            found.shapes = found.shapes or (_shape(one), _shape(other))
     for other in others.values():
-        found.shapes = found.shapes or ("none", _shape(other))
+        _alone(found, other, ("none", _shape(other)))
     return found
+
+
+def _alone(found: OutputError, leaf: object, shapes: tuple[str, str]) -> None:
+    if leaf is not None:  # None is how some outputs, and some devices' operations, leave out a part
+        found.shapes = found.shapes or shapes
 
 
 def _add(found: OutputError, one: torch.Tensor, other: torch.Tensor) -> None:
@@ -141,5 +200,15 @@ def _kind(tensor: torch.Tensor) -> str:
     return "nested" if tensor.is_nested else "meta"
 
 
-def _shape(tensor: torch.Tensor) -> str:
-    return values.size_text(values.spec(tensor).shape)
+def _like(number: int, tensor: torch.Tensor) -> object:
+    """A number as a tensor, where the other run has one; as it is where it is too large for any."""
+    try:
+        return torch.tensor(number, dtype=torch.float64 if _continuous(tensor) else torch.int64)
+    except (OverflowError, RuntimeError):
+        return number
+
+
+def _shape(leaf: object) -> str:
+    if isinstance(leaf, torch.Tensor):
+        return values.size_text(values.spec(leaf).shape)
+    return leaf.type if isinstance(leaf, Unread) else "None" if leaf is None else type(leaf).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -126,15 +127,15 @@ def plain(value: object) -> bool:
     return type(value) in (list, tuple) and all(type(item) in _NUMBERS for item in value[:LEAVES])  # type: ignore[index]
 
 
-def leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
+def leaves(where: str, value: object, most: int | None = LEAVES) -> Iterator[tuple[str, object]]:
     """The leaves of nested tuples, lists, dicts, dataclasses and pytree nodes, each with the way to it.
 
-    Tensors are leaves; so is anything that is no container. Yields (where, a leaf); a structure of more than LEAVES
-    leaves ends with one (where, More(n)).
+    Tensors are leaves; so is anything that is no container. Yields (where, a leaf); a structure of more than `most`
+    leaves ends with one (where, More(n)), and None is for all of them.
     """
-    for listed, leaf in enumerate(_walk(where, value, (), 0)):
-        if listed == LEAVES:
-            yield where, More(f"more than {LEAVES} values")
+    for listed, leaf in enumerate(_walk(where, value, (), 0, None if most is None else most + 1)):
+        if listed == most:
+            yield where, More(f"more than {most} values")
             return
         yield leaf
 
@@ -148,44 +149,49 @@ class More(str):
     """Text that stands for leaves which are not listed."""
 
 
-def _walk(where: str, value: object, above: tuple[int, ...], depth: int) -> Iterator[tuple[str, object]]:
+class Empty(More):
+    """Text that stands for a container without any."""
+
+
+def _walk(
+    where: str, value: object, above: tuple[int, ...], depth: int, most: int | None
+) -> Iterator[tuple[str, object]]:
     if isinstance(value, torch.Tensor) or value is None or type(value) in _EXACT or isinstance(value, (str, bytes)):
         yield where, value
         return
-    items = _items(value)
+    items = _items(value, most)
     if items is None:
         yield where, value
     elif id(value) in above or depth == DEPTH:
         yield where, More(f"<{type(value).__name__}, nested too deep>")
     elif not items:
-        yield where, More(f"empty {type(value).__name__}")
+        yield where, Empty(f"empty {type(value).__name__}")
     else:
         for step, item in items:
-            yield from _walk(where + step, item, (*above, id(value)), depth + 1)
+            yield from _walk(where + step, item, (*above, id(value)), depth + 1, most)
 
 
-def _items(value: object) -> list[tuple[str, object]] | None:
+def _items(value: object, most: int | None) -> list[tuple[str, object]] | None:
     """The parts of one container with the text that selects each; None if it is none, or fails to tell them."""
     try:
-        return _listed(value)
+        return _listed(value, most)
     except Exception:  # a container's own code: then it is shown as one object
         return None
 
 
-def _listed(value: object) -> list[tuple[str, object]] | None:
+def _listed(value: object, most: int | None) -> list[tuple[str, object]] | None:
     if isinstance(value, torch.Size):
         return None
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return [(f".{name}", item) for name, item in zip(value._fields, value, strict=False)]
     if type(value) in (tuple, list):
-        return [(f"[{i}]", item) for i, item in enumerate(value[: LEAVES + 1])]  # type: ignore[index]
+        return [(f"[{i}]", item) for i, item in enumerate(value[:most])]  # type: ignore[index]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
         # a ModelOutput has a field for everything that it might hold
         return [(f".{name}", item) for name, item in named if item is not None]
     if isinstance(value, Mapping):
-        first = [pair for pair, _ in zip(value.items(), range(LEAVES + 1), strict=False)]
-        return [(f"[{short(key)}]", item) for key, item in first]
+        return [(f"[{short(key)}]", item) for key, item in islice(value.items(), most)]
     if isinstance(value, (tuple, list)):
         return [(f"[{i}]", item) for i, item in enumerate(value)]
     if type(value) in pytree.SUPPORTED_NODES:

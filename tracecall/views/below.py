@@ -29,7 +29,14 @@ def prediction(trace: Trace, width: int) -> Iterator[Text]:
         line.append(", ".join(values if whole else [*values, "…"]) if values else "", TIME)
         yield line
     if len(trace.prediction) > 4:
-        yield Text(f"            and {len(trace.prediction) - 4} more tensors", QUIET)
+        least = "at least " if _endless(trace) else ""
+        yield Text(f"            and {least}{len(trace.prediction) - 4:,} more tensors", QUIET)
+
+
+def _endless(trace: Trace) -> bool:
+    """Whether what the root returned is nested deeper than it was read."""
+    texts = (value.value for call in trace.calls for value in call.output if isinstance(value.value, str))
+    return any(text.endswith("nested too deep>") for text in texts)
 
 
 def failure(trace: Trace, width: int) -> Iterator[Text]:

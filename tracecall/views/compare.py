@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 BEYOND = "✗"
 LONGEST_NAME = 12
+MOST_TYPES = 4  # of objects that could not be compared
 LONGEST_ERROR = 300
-LONGEST_ODD = 28
+LONGEST_ODD = 32
 
 
 @dataclass
@@ -47,7 +48,12 @@ class Comparison:
     def failed(self) -> bool:
         """Whether anything is beyond the tolerance, a forward raised, or there was nothing to compare."""
         traces = (self.difference.before, self.difference.after)
-        return self.parted is not None or not self.errors or any(trace.error is not None for trace in traces)
+        return self.parted is not None or not self.compared or any(trace.error is not None for trace in traces)
+
+    @property
+    def compared(self) -> list[OutputError]:
+        """The errors of outputs of which anything could be compared."""
+        return [error for error in self.errors.values() if error.compared]
 
     @property
     def _calls(self) -> dict[int, Call]:
@@ -121,8 +127,9 @@ def _odd(error: OutputError | None) -> str:
         parts.append(
             f"{labels.count(error.differing)} of {labels.count(error.elements)} differ" if error.differing else "same"
         )
-    if error.uncompared:
-        parts.append(f"not compared: {', '.join(dict.fromkeys(error.uncompared))}")
+    if error.left_out:
+        nothing = not (error.compared or error.uncompared)
+        parts.append(f"not compared: {'no tensor in it' if nothing else ', '.join(error.left_out)}")
     return labels.safe("; ".join(parts))
 
 
@@ -166,15 +173,17 @@ def _verdict(found: Comparison, width: int) -> Iterator[Text]:
         beyond = sum(error.beyond(found.tolerance) for error in found.errors.values())
         what = f"{first.path or 'the root'} ({first.type})" if first.kind == "module" else first.name
         yield from _wrapped(f"✗ they part first at {what}{where}: {by}", width, BAD)
-        yield from _wrapped(f"{calls(beyond)} of {len(found.errors):,} beyond the tolerance", width, "")
-    elif not found.errors:
+        yield from _wrapped(f"{calls(beyond)} of {len(found.compared):,} beyond the tolerance", width, "")
+    elif not found.compared:
         yield from _wrapped("✗ no output could be compared", width, BAD)
-    elif all(error.identical for error in found.errors.values()):
-        yield from _wrapped(f"identical: the outputs of {calls(len(found.errors))}, to the last bit", width, "")
     else:
-        worst = max(error.relative or 0 for error in found.errors.values())
-        said = f"within the tolerance: the outputs of {calls(len(found.errors))}, largest relative error {worst:.2g}"
-        yield from _wrapped(said, width, "")
+        same = all(error.identical for error in found.compared)
+        said = "identical" if same else "within the tolerance"
+        said += ", as far as they were compared" if any(error.left_out for error in found.compared) else ""
+        worst = max(error.relative or 0 for error in found.compared)
+        far = "to the last bit" if same else f"largest relative error {worst:.2g}"
+        yield from _wrapped(f"{said}: the outputs of {calls(len(found.compared))}, {far}", width, "")
+    yield from _left_out(found, width)
     for name, sign in zip(found.names, (REMOVED, ADDED), strict=True):
         only = sum(pair.sign == sign for _, pair in found.difference.walk())
         if only:
@@ -185,6 +194,19 @@ def _verdict(found: Comparison, width: int) -> Iterator[Text]:
         )
     if any(pair.time is not None for _, pair in found.difference.walk()):
         yield from _wrapped(how("the second time", "the first"), width, QUIET)
+
+
+def _left_out(found: Comparison, width: int) -> Iterator[Text]:
+    """Outputs, and parts of such, that are neither tensors with numbers, nor numbers, nor texts."""
+    for whole in (True, False):
+        errors = [error for error in found.errors.values() if error.left_out and error.compared is not whole]
+        what = dict.fromkeys(word for error in errors for word in error.left_out)
+        if errors:
+            of = f"the output{'' if len(errors) == 1 else 's'} of {calls(len(errors))}"
+            listed = ", ".join([*list(what)[:MOST_TYPES], *(["…"] if len(what) > MOST_TYPES else [])])
+            yield from _wrapped(
+                f"not compared: {of} ({listed})" if whole else f"not compared: {listed} in {of}", width, NOTE
+            )
 
 
 def _wrapped(text: str, width: int, style: str) -> Iterator[Text]:

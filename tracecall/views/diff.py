@@ -40,7 +40,7 @@ def diff(
     parts: list[RenderableType] = [*_header(difference, names), Text(), *grid(lines, columns, width)]
     if difference.modules:
         parts += [Text(), *_modules(difference.modules)]
-    parts += [Text(), *summary(difference, width)]
+    parts += [Text(), *summary(difference, width, everything=everything, depth=depth, operations=operations)]
     return Group(*parts)
 
 
@@ -131,12 +131,20 @@ def _modules(modules: list[ModuleChange]) -> Iterator[Text]:
             yield Text.assemble("    ", text, no_wrap=True, overflow="ellipsis")
 
 
-def summary(difference: Difference, width: int) -> Iterator[Text]:
-    """How many calls changed, and how many are slower or faster."""
+def summary(
+    difference: Difference,
+    width: int,
+    *,
+    everything: bool = False,
+    depth: int | None = None,
+    operations: str = "forward",
+) -> Iterator[Text]:
+    """How many calls changed, how many of them the tree does not show, and how many are slower or faster."""
     counts = Counter(pair.sign for _, pair in difference.walk())
     words = {"+": "added", "−": "removed", "→": "changed"}
     parts = [f"{counts[sign]:,} {word}" for sign, word in words.items() if counts[sign]]
     if difference.changed:
+        parts += _hidden(difference, everything, depth, operations)
         said = f"{', '.join(parts) or 'no call changed'}, {calls(counts[''])} as before"
     else:
         said = f"nothing changed: {calls(counts[''])} with the same types, shapes, dtypes, devices and parameters"
@@ -151,6 +159,29 @@ def summary(difference: Difference, width: int) -> Iterator[Text]:
     yield from _wrapped(said, width, "")
     if timed:
         yield from _wrapped(how("the time after", "that before"), width, QUIET)
+
+
+def _hidden(difference: Difference, everything: bool, depth: int | None, operations: str) -> list[str]:
+    """What of the changes the tree does not show, and what to type for it; a depth is one's own choice."""
+    left_out = deep = 0
+    inside = False  # any of them in a call that came or went as a whole, which only --all opens
+    new: list[bool] = []
+    for level, pair in difference.walk():
+        del new[level:]
+        if pair.sign and depth is not None and level > depth:
+            deep += not any(new)  # or counted in the line of what it came with
+        elif pair.sign and not seen(pair, operations):
+            left_out += 1
+            inside = inside or any(new)
+        new.append(pair.sign in (ADDED, REMOVED))
+    found = []
+    if left_out:
+        typed = "--ops forward --all" if inside and not everything else "--ops forward"
+        verb = "is an operation" if left_out == 1 else "are operations"
+        found.append(
+            f"{left_out:,} of them {verb} that the tree leaves out ({typed} shows {'it' if left_out == 1 else 'them'})"
+        )
+    return [*found, f"{deep:,} of them deeper than --depth {depth}"] if deep else found
 
 
 def _wrapped(text: str, width: int, style: str) -> Iterator[Text]:

@@ -77,7 +77,7 @@ def calls(number: int) -> str:
 
 
 def seen(pair: Pair, operations: str) -> bool:
-    """Whether an operation is to be shown: as in the tree of one trace, and where it is not as it was."""
+    """Whether an operation is to be shown: as in the tree of one trace; but for "none", where it is not as it was."""
     call = pair.call
     if call.kind != "operation" or call.error is not None:
         return True
