@@ -283,3 +283,19 @@ def test_the_model_is_as_before() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "fits"),
+    [
+        (nn.Embedding(10, 4), torch.zeros(4, 3), "  fits: input of int64"),
+        (nn.Linear(4, 2), torch.zeros(3, 5), "  fits: an input of 3,4"),
+    ],
+)
+def test_a_note_has_no_words_of_the_command_line(model: nn.Module, x: torch.Tensor, fits: str) -> None:
+    """Whoever calls tracecall.trace has no options to type."""
+    with pytest.raises((RuntimeError, IndexError)) as raised:
+        tracecall.trace(model, x)
+    (note,) = raised.value.__notes__
+    assert "--input" not in note
+    assert fits in note.splitlines()

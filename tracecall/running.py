@@ -6,6 +6,7 @@ The model's exception passes through as it is, with a note; the Trace is `tracec
 from __future__ import annotations
 
 import os
+import re
 import time
 import weakref
 from collections import OrderedDict
@@ -18,7 +19,7 @@ import msgspec
 from torch import nn
 
 from tracecall import recording
-from tracecall.calls import Cause, Trace
+from tracecall.calls import Cause, Fit, TensorSpec, Trace
 from tracecall.errors import TracecallError
 from tracecall.recording.recorder import Operations
 from tracecall.recording.sites import local_names
@@ -27,6 +28,7 @@ BUDGET = 2.0  # seconds for what would fit, of one failure
 TOGETHER = 6.0  # seconds for all failures of one model: whoever runs it in a loop waits no longer
 REMEMBERED = 32  # causes
 NOTE = "tracecall: "
+_OPTION = re.compile(r"--(input|dtype) (?:(\w+)=)?([^\s:]+)(?::(\w+))?")
 
 
 def trace(model: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
@@ -91,17 +93,39 @@ def _explain(
     add_cause(found, model, args, kwargs)
     if found.cause is not None and not any(note.startswith(NOTE) for note in getattr(error, "__notes__", ())):
         with suppress(Exception):  # an exception class may refuse attributes
-            error.add_note(_note(found.cause))
+            error.add_note(_note(found.cause, found))
 
 
-def _note(cause: Cause) -> str:
+def _note(cause: Cause, trace: Trace) -> str:
     """The cause, its line and what fits, a line each."""
     lines = [NOTE + cause.sentence]
     if cause.site is not None and not cause.site.file.startswith("torch" + os.sep):
         text = "" if cause.site.text is None or cause.site.text in cause.sentence else f"  {cause.site.text}"
         lines.append(f"  at {cause.site.file}:{cause.site.line}{text}")
-    lines += [("  fits: " if not i else "     or ") + fit.text for i, fit in enumerate(cause.fits)]
+    lines += [("  fits: " if not i else "     or ") + _spoken(fit, trace) for i, fit in enumerate(cause.fits)]
     return "\n".join(" ".join(line.splitlines()) for line in lines)
+
+
+def _spoken(fit: Fit, trace: Trace) -> str:
+    """A fit without the command line's words: "an input of 4,3" for "--input 4,3"."""
+    if fit.command is None or fit.command not in fit.text:
+        return fit.text
+    given = trace.calls[-1].inputs if trace.calls else []
+    names = {value.where: value.value for value in given if isinstance(value.value, TensorSpec)}
+    told = []
+    for option, name, sizes, dtype in _OPTION.findall(fit.command):
+        if option == "dtype":
+            told.append(f"the model and its inputs in {sizes}")
+            continue
+        where = name or next(iter(names), "")
+        spec = names.get(where)
+        same = spec is not None and (",".join(map(str, spec.shape)) or "scalar") == sizes
+        other_dtype = dtype if dtype and (spec is None or spec.dtype != dtype) else ""
+        if not same:
+            told.append(f"an input {name + ' ' if name else ''}of {sizes}{' in ' + other_dtype if other_dtype else ''}")
+        elif other_dtype:
+            told.append(f"{where} of {other_dtype}")
+    return fit.text.replace(fit.command, " and ".join(told)) if told else fit.text
 
 
 def _given(model: nn.Module, traceback: TracebackType | None) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

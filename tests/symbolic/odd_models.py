@@ -130,3 +130,46 @@ class Counting(nn.Module):
         self.total = self.total + x.sum(0)
         self.last = x
         return x + self.total
+
+
+class Halved(nn.Module):
+    """Pads to an even size: with some sizes a divisor in its formulas is 0."""
+
+    def forward(self, x):
+        if x.shape[1] % 2:
+            x = F.pad(x, (0, 1))
+        return x.view(x.shape[0], -1, 2)
+
+
+class Stacked(nn.Module):
+    """As many pieces as there are: all must be of one size."""
+
+    def forward(self, x):
+        return torch.stack(x.split(16, dim=1))
+
+
+class TwoDown(nn.Module):
+    """Down twice and up twice, with both put side by side: both ask for something of the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(3, 3, 2, stride=2)
+
+    def forward(self, x):
+        half = F.max_pool2d(x, 2)
+        half = half + self.up(F.max_pool2d(half, 2))
+        return x + self.up(half)
+
+
+class LastState(nn.Module):
+    """A loop over time whose output is the last state."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(8, 16)
+
+    def forward(self, x):
+        state = torch.zeros(x.shape[0], 16)
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+        return state

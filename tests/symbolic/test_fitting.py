@@ -604,3 +604,27 @@ def _runs_really(real: ground.Ground, proposal: Proposal, sizes: dict[int, int],
         if isinstance(edit, SearchSizes) and sizes:
             attempt.inputs[edit.where] = resized(real.inputs[edit.where], sizes)
     return real.run(attempt, float("inf")) is None
+
+
+def rows_of(size: int, flat: Callable[[torch.Tensor], torch.Tensor]) -> list[Fit]:
+    """What fits a convolution whose output is cut into rows of 200, for 4 images."""
+    model = Runs(
+        lambda self, x: flat(torch.max_pool2d(self.c(x), 2)),
+        c=nn.Conv2d(3, 8, 5),
+    )
+    x = torch.zeros(4, 3, size, size)
+    proposal = Proposal("{sizes}", [SearchSizes("args[0]", (2, 3), ())])
+    return fits(model, (x,), {}, failed(model, x), [proposal], budget_s=PLENTY)
+
+
+@pytest.mark.parametrize("size", [32, 93])
+def test_a_size_that_keeps_the_batch_is_preferred(size: int) -> None:
+    """34 × 34 runs too, and makes 36 rows of 4 images."""
+    (fit,) = rows_of(size, lambda x: x.view(-1, 200))
+    assert fit.text == "14…15 × 14…15"
+
+
+def test_where_no_size_keeps_the_batch_it_is_said() -> None:
+    """No size of the image makes as many rows as images."""
+    (fit,) = rows_of(32, lambda x: torch.cat([x.view(-1, 200)] * 2))
+    assert fit.text == "34…35 × 34…35: 4 examples become 72 rows"

@@ -14,6 +14,9 @@ from models.transformer import TextClassifier
 from tests.symbolic import odd_models as odd
 from tests.zoo.drawing import drawing, drawn
 from tracecall.symbolic import SizedInput, shapes
+from tracecall.symbolic import report as report_module
+from tracecall.symbolic.demands import MOST
+from tracecall.symbolic.solving import sizes_text
 
 
 def report(model, *sizes, train=False, dtype=torch.float32, examples=(), operations="forward", **named):
@@ -231,3 +234,42 @@ def test_a_model_of_transformers(name, settings, inputs, output, expected):
     found = report(model, dtype=torch.float32 if "pixel_values" in inputs else torch.int64, **inputs)
     assert output in found.signature
     assert [one.text for one in found.demands] == expected
+
+
+def test_a_formula_that_has_no_value_with_some_sizes():
+    """A divisor that is 0 with the sizes of a trial: the size is unknown then, and the report stands."""
+    assert report(odd.Halved(), ("B", "T")).signature.startswith("Halved: B,T → ")
+
+
+def test_a_refuted_demand_is_not_needed():
+    """Other sizes run with another tree and keep every name in the output."""
+    found = report(odd.Stacked(), ("B", "N"))
+    assert found.demands == []
+    assert found.notes[0].startswith("shown for N = 64, on which torch.stack at ")
+    assert found.notes[0].endswith("B = 6, N = 128 runs too, with other shapes: 6,128 → 8,6,16")
+
+
+def test_sizes_are_solved_for_all_demands_of_a_name():
+    """H = 5 fulfils one of two demands: it is in no list."""
+    found = report(odd.TwoDown(), ("B", 3, "H", "W"))
+    of_h = [one for one in found.demands if one.dims == ["H"]]
+    assert "H divisible by 4" in {text for one in of_h for text in (one.text, one.solved)}
+    assert not any(" ∈ " in (one.solved or "") for one in of_h)
+
+
+def test_a_list_that_the_search_ended_is_open():
+    """4096 is where the search ends, not where the sizes do."""
+    assert sizes_text("H", [3, 6, 7, *range(9, MOST + 1)]) == "H ∈ 3, 6…7, 9…"
+
+
+def test_other_calls_are_no_other_shapes():
+    """With another length the loop turns more often; every shape is the same."""
+    found = report(odd.LastState(), ("B", "T", 8))
+    assert found.notes[0].endswith("with T = 3 the model runs too, with other calls")
+
+
+def test_the_end_of_the_time_is_no_fact_about_the_model(monkeypatch):
+    """Sizes were given up for lack of time."""
+    monkeypatch.setattr(report_module, "SEARCH", -1.0)
+    found = report(nn.Linear(7, 3), ("B", 5))
+    assert found.notes[0].endswith("the time for trying ended after 1 choice of sizes, none of which runs")

@@ -235,10 +235,10 @@ def _generator(trace: Trace) -> Finding:
 
 
 def predictions(output: object) -> list[Prediction]:
-    """Shape of each tensor that a model returned, however many; first values of as many as a structure lists."""
+    """Shape of each tensor that a model returned, up to 4,096; first values of as many as a structure lists."""
     found: list[Prediction] = []
     for where, leaf in (
-        values.leaves("", output, most=None) if not isinstance(output, torch.Tensor) else (("", output),)
+        values.leaves("", output, most=values.MANY) if not isinstance(output, torch.Tensor) else (("", output),)
     ):
         if isinstance(leaf, torch.Tensor):
             read = _first_values(leaf) if len(found) < values.LEAVES else []

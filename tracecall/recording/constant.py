@@ -38,8 +38,8 @@ def constant_output(calls: Calls, inputs: Inputs, output: object) -> Finding | N
             return None
     found = _last_difference(calls, inputs, other[0])
     count = sum(tensor.numel() for tensor in first)
-    what = f"the {count} numbers of the output are" if count > 1 else "the output is"
-    message = f"{what} the same for every input: two runs with other random inputs returned them unchanged"
+    what = f"the {count} numbers of the output were" if count > 1 else "the output was"
+    message = f"{what} the same for 3 inputs: two runs with other random inputs returned them unchanged"
     if found is None or found.call is None:
         return Finding("constant-output", message)
     call, site = calls.own(found.call)

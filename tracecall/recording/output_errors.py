@@ -74,7 +74,7 @@ def kept(output: object) -> Kept:
     ways: Counter[str] = Counter()
     with torch.no_grad():
         for where, leaf in (
-            (("", output),) if isinstance(output, torch.Tensor) else values.leaves("", output, most=None)
+            (("", output),) if isinstance(output, torch.Tensor) else values.leaves("", output, most=values.MANY)
         ):
             ways[where] += 1
             # long keys of a dict may be shortened to the same text

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from tracecall.calls import TensorSpec
 
 LEAVES = 64  # of one structure; what is beyond is counted, not listed
+MANY = 4096  # where all are wanted: containers that hold each other may have any number
 DEPTH = 16  # of nested containers
 TEXT = 60  # characters of a short repr
 

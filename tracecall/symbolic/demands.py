@@ -109,7 +109,7 @@ def sort_out(
     outcome.demanded = _without_implied(outcome.demanded, hints)
     outcome.demanded.sort(key=lambda one: order[id(one)])
     for one in outcome.demanded:
-        outcome.despite.extend((one, sizes) for sizes in otherwise[:1] if not one.of(sizes))
+        outcome.despite.extend((one, sizes) for sizes in otherwise if not one.of(sizes))
     outcome.branching = _each_once(outcome.branching)
     return outcome
 

@@ -86,6 +86,7 @@ class _Bench:
         self._trace = trace
         self._inputs = named_inputs(model, args, kwargs)
         self._small = small(model, self._inputs)
+        self._rows: int | None = None  # that the last run gave back
         self._real: Ground | None = None
         grad = trace.settings.grad_mode == "grad"
 
@@ -115,19 +116,44 @@ class _Bench:
         if given is None or not dims or not all(dim < given.dim() for dim in dims):
             return None
 
-        def fit(sizes: Sequence[int], prove: bool = False) -> bool:
-            return self._runs(proposal, where, dict(zip(dims, sizes, strict=True)), prove)
+        # what comes out for each image of a batch is wanted; before the spatial dimensions are batch and channels
+        batch = given.shape[0] if min(dims) >= 2 else None
+        ran: dict[tuple[int, ...], int | None] = {}  # sizes that run, and how many rows come out
+        strict = batch is not None
 
+        def fit(sizes: Sequence[int], prove: bool = False) -> bool:
+            key = tuple(sizes)
+            if prove or key not in tried:
+                tried[key] = self._runs(proposal, where, dict(zip(dims, sizes, strict=True)), prove)
+                if tried[key]:
+                    ran[key] = self._rows
+            return tried[key] and (not strict or ran[key] in (None, batch))
+
+        tried: dict[tuple[int, ...], bool] = {}
         around = [given.shape[dim] for dim in dims]
         sizes = search(around, searched.hints, fit)
+        if sizes is None and strict and ran:
+            # a batch that comes out as more rows was cut up: a smaller image is one row
+            key, rows = next(iter(ran.items()))
+            guess = round(key[0] * ((batch or 1) / (rows or 1)) ** (1 / len(dims)))
+            near = sorted(range(max(1, guess - 12), guess + 13), key=lambda size: abs(size - guess))
+            sizes = search(around, near, fit)
+            if sizes is None:
+                strict = False
+                sizes = search(around, searched.hints, fit)
         if sizes is not None and not all(fit([one] * len(dims), True) for one in {sizes.low, sizes.high, sizes.best}):
             # something is in the numbers: positions that go beyond a table, say
             sizes = search(around, searched.hints, lambda sizes: fit(sizes, True))
         if sizes is None:
             return None
         shape = [sizes.best if dim in dims else size for dim, size in enumerate(given.shape)]
+        text = proposal.text.replace("{sizes}", told(sizes, len(dims)))
+        if batch is not None and not strict:
+            span = {rows for key, rows in ran.items() if sizes.low <= min(key) and max(key) <= sizes.high and rows}
+            low, high = min(span), max(span)
+            text += f": {batch} examples become {low if low == high else f'{low}…{high}'} rows"
         return Fit(
-            proposal.text.replace("{sizes}", told(sizes, len(dims))),
+            text,
             self._command(where, shape)
             if proposal.command is None
             else proposal.command.replace("{sizes}", ",".join(map(str, shape))),
@@ -180,7 +206,9 @@ class _Bench:
                         attempt.inputs[where] = resized(attempt.inputs.get(where, ground.inputs[where]), sizes)
             except Exception:  # what it says cannot be done: no such module, or its class refuses the arguments
                 return False
-            return ground.run(attempt, self._until) is None
+            error = ground.run(attempt, self._until)
+            self._rows = ground.rows
+            return error is None
 
     def _numbers_fit(self, proposal: Proposal, ground: Ground) -> bool:
         """Whether an Embedding has every index that it would get, by the span that the recording noted."""

@@ -76,6 +76,7 @@ class Ground:
         self.inputs = named_inputs(model, args, kwargs)
         self.fake = fake
         self.elements = 0  # that the operations of the last run on fake tensors gave back
+        self.rows: int | None = None  # the first dimension of the first tensor that the last run returned
         self._given = (args, kwargs)
         self._grad = grad
         self._mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
@@ -103,7 +104,8 @@ class Ground:
                 args, kwargs = _without(attempt.left_out, *self._copied(self._given, memo))
                 for context in attempt.around:
                     around.enter_context(context)
-                attempt.model(*args, **kwargs)
+                first = next(iter(values.tensors(attempt.model(*args, **kwargs))), None)
+                self.rows = first.shape[0] if first is not None and first.dim() else None
         except (Exception, SystemExit) as error:  # whatever the model raises, the proposal does not run
             return error if isinstance(error, Exception) else RuntimeError("the model ended the process")
         finally:

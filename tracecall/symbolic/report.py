@@ -20,9 +20,19 @@ from tracecall.symbolic.demands import Outcome, Sizes, conditions, sort_out
 from tracecall.symbolic.dims import SizedInput, candidates
 from tracecall.symbolic.formulas import UNKNOWN, Formulas
 from tracecall.symbolic.guards import site_of
-from tracecall.symbolic.rewriting import as_expected, clean, expected_shapes, numbers, signature, specs
+from tracecall.symbolic.rewriting import (
+    as_expected,
+    clean,
+    expected_shapes,
+    keeps_names,
+    numbers,
+    signature,
+    specs,
+    what_differs,
+)
 from tracecall.symbolic.running import Run, Subject, run, telling_sizes
-from tracecall.symbolic.solving import condition_text, demand, divisors, origin, sizes_line
+from tracecall.symbolic.solving import condition_text, divisors, origin, sizes_line
+from tracecall.symbolic.solving import demands as solved_demands
 
 SEARCH = 20.0  # seconds for finding sizes with which the model runs
 TRIALS = 6.0  # seconds for trying the demands
@@ -75,7 +85,7 @@ def shapes(
         mixed = mixed or (found, sizes)
     if mixed is not None:
         return _formulated(subject, *mixed, progress)
-    return _unrunnable(failed)
+    return _unrunnable(failed, time.monotonic() > until)
 
 
 def _mixes(found: Run, sized: list[SizedInput]) -> bool:
@@ -93,11 +103,16 @@ def _symbolic_sizes(value: Value) -> list[str]:
     return [size for size in value.value.shape if isinstance(size, str)] if isinstance(value.value, TensorSpec) else []
 
 
-def _unrunnable(failed: list[tuple[Run, Sizes]]) -> ShapeReport:
+def _unrunnable(failed: list[tuple[Run, Sizes]], late: bool) -> ShapeReport:
     """No sizes were found: the run that came furthest, with numbers."""
     furthest, sizes = max(failed, key=lambda one: sum(1 for _ in one[0].trace.walk()))
     clean(furthest.trace, numbers)
-    note = f"shown for {sizes_line(sizes)}: with none of {len(failed)} choices of sizes does the model run"
+    said = f"with none of {len(failed)} choices of sizes does the model run"
+    if late:
+        said = (
+            f"the time for trying ended after {len(failed)} choice{'s'[: len(failed) > 1]} of sizes, none of which runs"
+        )
+    note = f"shown for {sizes_line(sizes)}: {said}"
     return ShapeReport(furthest.trace, signature(furthest.trace), notes=[note], sizes=sizes)
 
 
@@ -112,6 +127,8 @@ class _Tried:
     runs: Callable[[Sizes], bool | None]
     failures: dict[str, Run]
     signatures: dict[str, str]
+    kept: dict[str, bool]  # whether the output has the sizes that the names say, by the sizes of a run
+    differences: dict[str, str]  # in which way a run is not as the formulas say
 
 
 def _formulated(subject: Subject, found: Run, sizes: Sizes, progress: Progress) -> ShapeReport:
@@ -166,6 +183,8 @@ def _tried(subject: Subject, found: Run, sizes: Sizes, progress: Progress) -> _T
     expected = expected_shapes(found.trace, formulas)
     failures: dict[str, Run] = {}
     signatures: dict[str, str] = {}
+    kept: dict[str, bool] = {}
+    differences: dict[str, str] = {}
 
     def runs(changed: Sizes) -> bool | None:
         other = {**sizes, **changed}
@@ -174,18 +193,32 @@ def _tried(subject: Subject, found: Run, sizes: Sizes, progress: Progress) -> _T
         if tried.error is not None:
             failures[sizes_line(other)] = tried
             return False
-        signatures[sizes_line(other)] = signature(tried.trace).partition(": ")[2]
-        return True if as_expected(expected, tried.trace, other) else None
+        line = sizes_line(other)
+        signatures[line] = signature(tried.trace).partition(": ")[2]
+        if as_expected(expected, tried.trace, other):
+            return True
+        kept[line] = keeps_names(expected, found.trace, tried.trace, other)
+        differences[line] = what_differs(expected, tried.trace, other)
+        return None
 
     symbolic = {name: size for name, size in sizes.items() if name in found.names.values()}
     outcome = sort_out(conditions(found.guards, formulas), symbolic, runs, seconds=TRIALS)
-    return _Tried(found, sizes, formulas, outcome, runs, failures, signatures)
+    return _Tried(found, sizes, formulas, outcome, runs, failures, signatures, kept, differences)
 
 
 def _reported(tried: _Tried, until: float) -> ShapeReport:
     found, sizes, formulas, outcome = tried.found, tried.sizes, tried.formulas, tried.outcome
     formulas.divisible.update(divisors(outcome.demanded))
-    demands = [demand(one, formulas) for one in outcome.demanded]
+    # a demand that sizes break without any harm to what the output's names say is one of the tree that is shown
+    refuted = {id(one) for one, other in outcome.despite if tried.kept[sizes_line({**sizes, **other})]}
+
+    def fails(name: str, size: int) -> bool:
+        other = {**sizes, name: size}
+        if time.monotonic() > until or not all(one.of(other) for one in outcome.demanded):
+            return False
+        return tried.runs(other) is False
+
+    demands = solved_demands([one for one in outcome.demanded if id(one) not in refuted], formulas, fails)
     notes = _assumptions(found)
     # torch's symbols are at least 2: that a size of 1 fails, no guard says; mostly one run shows that none does
     ones = dict.fromkeys(found.names.values(), 1)
@@ -199,17 +232,14 @@ def _reported(tried: _Tried, until: float) -> ShapeReport:
             continue
         if tried.runs(other) is False:
             demands.append(_two_at_least(name, tried.failures[sizes_line(other)], other))
-    notes += _branches(outcome)
-    for one, other in outcome.despite:
-        other = {**sizes, **other}
-        notes.append(
-            f"{sizes_line(other)} runs too, though {condition_text(one.expr)} does not hold:"
-            f" {tried.signatures[sizes_line(other)]}"
-        )
+    notes += _branches(tried)
+    notes += _despite(tried, refuted, formulas)
     if outcome.untried:
         texts = [condition_text(one.expr) for one in outcome.untried]
         more = f" and {len(texts) - UNTRIED} more" if len(texts) > UNTRIED else ""
-        notes.append(f"not tried, as the model takes long to run: whether it needs {', '.join(texts[:UNTRIED])}{more}")
+        notes.append(
+            f"the time for trying ended before it was tried whether {', '.join(texts[:UNTRIED])}{more} is needed"
+        )
     clean(found.trace, formulas.text)
     return _unknown(ShapeReport(found.trace, signature(found.trace), demands, notes, dict(sizes)))
 
@@ -277,14 +307,37 @@ def _unknown(report: ShapeReport) -> ShapeReport:
     return report
 
 
-def _branches(outcome: Outcome) -> list[str]:
+def _despite(tried: _Tried, refuted: set[int], formulas: Formulas) -> list[str]:
+    """Sizes that run although a condition does not hold, one line for each condition."""
+    notes: dict[int, str] = {}
+    for one, other in tried.outcome.despite:
+        line = sizes_line({**tried.sizes, **other})
+        if id(one) in notes or (id(one) in refuted and not tried.kept[line]):
+            continue
+        if id(one) in refuted:
+            (told,) = solved_demands([one], formulas)
+            name, site = origin(one.guard)
+            at = f" at {site.file}:{site.line}" if site is not None else ""
+            notes[id(one)] = (
+                f"shown for {told.text}, on which {name or 'the model'}{at} depends: {line} runs too,"
+                f" {tried.differences[line]}: {tried.signatures[line]}"
+            )
+        else:
+            notes[id(one)] = (
+                f"{line} runs too, though {condition_text(one.expr)} does not hold: {tried.signatures[line]}"
+            )
+    return list(notes.values())
+
+
+def _branches(tried: _Tried) -> list[str]:
     notes = []
-    for one, sizes in outcome.branching:
+    for one, sizes in tried.outcome.branching:
         name, site = origin(one.guard)
         at = f" at {site.file}:{site.line}" if site is not None else ""
         notes.append(
             f"the tree is that of {condition_text(one.expr)}, on which {name or 'the model'}{at} depends:"
-            f" with {sizes_line({key: sizes[key] for key in one.names})} the model runs too, with other shapes"
+            f" with {sizes_line({key: sizes[key] for key in one.names})} the model runs too,"
+            f" {tried.differences[sizes_line({**tried.sizes, **sizes})]}"
         )
     return notes
 

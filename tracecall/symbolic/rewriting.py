@@ -35,7 +35,10 @@ def expected_shapes(trace: Trace, formulas: Formulas) -> Callable[[Sizes], Shape
         if size not in made:
             expr = formulas.parse(size)
             made[size] = None if expr is None else evaluator(expr, names)
-        return None if made[size] is None else int(made[size](*[sizes[name] for name in names]))
+        try:
+            return None if made[size] is None else int(made[size](*[sizes[name] for name in names]))
+        except (ZeroDivisionError, ValueError, OverflowError):  # a divisor that is 0 with these sizes
+            return None
 
     raw = _outputs(trace)
     return lambda sizes: [
@@ -63,6 +66,34 @@ def as_expected(expected: Callable[[Sizes], Shapes], trace: Trace, sizes: Sizes)
             if any(a is not None and isinstance(b, int) and a != b for a, b in zip(shape, actual, strict=True)):
                 return False
     return True
+
+
+def keeps_names(expected: Callable[[Sizes], Shapes], stated: Trace, trace: Trace, sizes: Sizes) -> bool:
+    """Whether the output's dimensions that are formulas of the names have the sizes that these say."""
+    wanted, formulas, found = expected(sizes)[:1], _outputs(stated)[:1], _outputs(trace)[:1]
+    for (_, shapes), (_, texts), (_, seen) in zip(wanted, formulas, found, strict=False):
+        for shape, text, actual in zip(shapes, texts, seen, strict=False):
+            if any(
+                isinstance(c, str) and a is not None and a != b for a, b, c in zip(shape, actual, text, strict=False)
+            ):
+                return False
+    return True
+
+
+def what_differs(expected: Callable[[Sizes], Shapes], trace: Trace, sizes: Sizes) -> str:
+    """In which way a run is not as the formulas say: "with other calls", "with other shapes", or both."""
+    wanted, found = expected(sizes), _outputs(trace)
+    if [path for path, _ in wanted] == [path for path, _ in found]:
+        return "with other shapes"
+    roots = zip(wanted[:1], found[:1], strict=False)
+    alike = all(
+        [len(shape) for shape in shapes] == [len(shape) for shape in seen]
+        and all(
+            a is None or a == b for one, two in zip(shapes, seen, strict=False) for a, b in zip(one, two, strict=False)
+        )
+        for (_, shapes), (_, seen) in roots
+    )
+    return "with other calls" if alike else "with other calls and shapes"
 
 
 _SYMBOLIC = re.compile(r"\b(?:z?u|s|zuf|zf)\d+\b")

@@ -118,6 +118,7 @@ def _candidates(given: int, hints: Sequence[int]) -> Iterator[int]:
     for step in range(1, 9):
         tried |= dict.fromkeys((given - step, given + step))
     tried |= dict.fromkeys(sorted({*USUAL, given * 2, given // 2}, key=_distance(given)))
+    tried |= dict.fromkeys(range(given - 9, 0, -1))
     return iter(tried)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import sympy
 from sympy import Add, Eq, Expr, Integer, Ne
@@ -21,14 +21,36 @@ _SIGNS = {"==": "=", "!=": "≠", "<=": "≤", ">=": "≥", "<": "<", ">": ">"}
 _TURNED = {"=": "=", "≠": "≠", "≤": "≥", "≥": "≤", "<": ">", ">": "<"}
 _STATEMENT = re.compile(r"(?:if|elif|while|assert)\s+([^:,]+)")  # where a whole statement was running
 LISTED = 4  # ranges that are written out
+TRIED = 3  # of the sizes of a list, the smallest: with these the model is run
 
 
-def demand(one: Condition, formulas: Formulas) -> Demand:
-    """A condition as data for a reader."""
+Fails = Callable[[str, int], bool]  # whether the model fails with this size of a name, as a run showed
+
+
+def demands(found: list[Condition], formulas: Formulas, fails: Fails = lambda name, size: False) -> list[Demand]:
+    """Conditions as data for a reader: sizes of one name are those that all conditions on that name alone leave."""
+    told: list[Demand] = []
+    for one in found:
+        together = [two for two in found if set(two.names) <= set(one.names)]
+        made = _demand(one, together, formulas, fails)
+        alike = [two for two in told if two.dims == made.dims and len(made.dims) == 1]
+        if any((two.text, two.name, two.site) == (made.text, made.name, made.site) for two in alike):
+            continue
+        if alike:
+            made.solved = None  # it stands beside the first
+        told.append(made)
+    return told
+
+
+def _demand(one: Condition, together: list[Condition], formulas: Formulas, fails: Fails) -> Demand:
     text = condition_text(one.expr)
-    solved = _solved(one)
-    if solved is not None and (" divisible by " in solved or " = " in solved):
-        text = solved  # it says all
+    alone = _solved([one], one.names, fails)
+    solved = _solved(together, one.names, fails) if len(together) > 1 else alone
+    places = {origin(two.guard) for two in together}
+    if _says_all(solved) and len(one.names) == 1 and len(places) == 1:
+        text = solved or text  # one place asks for all of it
+    elif _says_all(alone):
+        text = alone or text
     name, site = origin(one.guard)
     return Demand(
         text=text,
@@ -38,6 +60,10 @@ def demand(one: Condition, formulas: Formulas) -> Demand:
         solved=None if solved == text else solved,
         tried=dict(one.tried),
     )
+
+
+def _says_all(solved: str | None) -> bool:
+    return solved is not None and (" divisible by " in solved or " = " in solved)
 
 
 def origin(guard: Guard) -> tuple[str, Site | None]:
@@ -102,14 +128,20 @@ def _by_itself(left: Expr, right: Expr, sign: str) -> tuple[Expr, Expr, str]:
     return left, right, sign
 
 
-def _solved(one: Condition) -> str | None:
-    """The sizes that satisfy a condition on one name, or on two that are equal; None where that says little."""
-    if len(one.names) == 1:
-        (name,) = one.names
-        return sizes_text(name, [size for size in range(1, MOST + 1) if one.of({name: size})])
-    if len(one.names) == 2:
-        first, second = one.names
-        square = [size for size in range(1, MOST + 1) if one.of({first: size, second: size})]
+def _solved(together: list[Condition], names: tuple[str, ...], fails: Fails) -> str | None:
+    """The sizes that satisfy conditions on one name, or on two that are equal; None where that says little."""
+    if len(names) == 1:
+        (name,) = names
+        sizes = [size for size in range(1, MOST + 1) if all(one.of({name: size}) for one in together)]
+        text = sizes_text(name, sizes)
+        if text is None or " ∈ " not in text:
+            return text
+        # what no condition says: a size that leaves nothing of a tensor
+        failed = {size for size in sizes[:TRIED] if fails(name, size)}
+        return sizes_text(name, [size for size in sizes if size not in failed])
+    if len(names) == 2:
+        first, second = names
+        square = [size for size in range(1, MOST + 1) if all(one.of({first: size, second: size}) for one in together)]
         if not square or len(square) > MOST // 2:
             return None
         text = sizes_text(f"{first}, {second}", square)
@@ -137,7 +169,9 @@ def sizes_text(name: str, sizes: list[int]) -> str | None:
         if high == MOST:
             return f"{name} ≥ {low}"
         return f"{name} ≤ {high}" if low == 1 else f"{name} ∈ {low}…{high}"
-    texts = [str(low) if low == high else f"{low}…{high}" for low, high in ranges[:LISTED]]
+    texts = [
+        str(low) if low == high else f"{low}…" if high == MOST else f"{low}…{high}" for low, high in ranges[:LISTED]
+    ]
     return f"{name} ∈ {', '.join(texts)}{', …' if len(ranges) > LISTED else ''}"
 
 

@@ -13,6 +13,7 @@ from tracecall.calls import Cause, Finding, Site, TensorSpec, Trace
 from tracecall.views import labels
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET, TIME
 
+MOST_LISTED = 4096  # predictions that a recording lists
 _LATER = {"weights-used": 1, "unused": 2}  # findings that are seldom news come last
 
 
@@ -34,9 +35,9 @@ def prediction(trace: Trace, width: int) -> Iterator[Text]:
 
 
 def _endless(trace: Trace) -> bool:
-    """Whether what the root returned is nested deeper than it was read."""
+    """Whether what the root returned is nested deeper than it was read, or has more tensors than are listed."""
     texts = (value.value for call in trace.calls for value in call.output if isinstance(value.value, str))
-    return any(text.endswith("nested too deep>") for text in texts)
+    return len(trace.prediction) >= MOST_LISTED or any(text.endswith("nested too deep>") for text in texts)
 
 
 def failure(trace: Trace, width: int) -> Iterator[Text]:
