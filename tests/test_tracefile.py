@@ -211,7 +211,13 @@ HOSTILE = {
     "a version that is text": (changed(format_version="__import__('os')"), r"$.format_version"),
     "a version below": (changed(format_version=-1), "format version -1"),
     "paths that do not agree": (changed(modules={"a": {"path": "b", "type": "T"}}), "the module at 'a' says"),
-    "a huge number": (changed(timing={"untraced_ns": 10**400, "traced_ns": 1}), "digits"),
+    "a huge number": (changed(timing={"untraced_ns": 10**400, "traced_ns": 1}), r"$.timing.untraced_ns"),
+    "a huge prediction": (
+        changed(
+            prediction=[{"where": "", "tensor": {"shape": [], "dtype": "int64", "device": "cpu"}, "values": [2**64]}]
+        ),
+        r"$.prediction[0].values",
+    ),
     "a number beyond text": (b'{"format_version": ' + b"9" * 10_000 + b"}", "no whole saved trace"),
     "a float beyond a number": (
         changed(format_version=1).replace(b'"format_version": 1', b'"format_version": 1e999'),
@@ -234,6 +240,68 @@ def test_a_damaged_or_hostile_file_is_one_line(name, tmp_path):
     data, said = HOSTILE[name]
     (tmp_path / "trace.json").write_bytes(data)
     assert said in refusal(tmp_path / "trace.json")
+
+
+def with_field(place: tuple[str | int, ...], value: object) -> bytes:
+    """A saved trace with one field changed, anywhere in it."""
+    plain = json.loads(as_json())
+    inside = plain
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    return json.dumps(plain).encode()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("calls", 0, "host_ns"), -99, "Expected `int` >= 0 - at `$.calls[0].host_ns`"),
+        (("calls", 0, "children", 1, "samples"), -1, "`$.calls[0].children[1].samples`"),
+        (("calls", 0, "device_self_ns"), -1, "`$.calls[0].device_self_ns`"),
+        (("calls", 0, "host_ns"), 1.5, "got `float` - at `$.calls[0].host_ns`"),
+        (("calls", 0, "host_ns"), float("nan"), "JSON is malformed: invalid character"),
+        (("calls", 0, "output", 0, "value", "shape"), [2, -1], "`$.calls[0].output[0].value.shape[1]`"),
+        (("modules", "fc", "parameters"), -1, "`$.modules['fc'].parameters`"),
+        (("model", "trainable"), -1, "`$.model.trainable`"),
+        (("timing",), {"untraced_ns": 1, "traced_ns": -1}, "`$.timing.traced_ns`"),
+        (("settings", "seed"), 2**63, "`$.settings.seed`"),
+    ],
+)
+def test_a_number_that_no_run_has_is_refused_with_its_place(place, value, said, tmp_path):
+    """No time or count is below zero."""
+    (tmp_path / "trace.json").write_bytes(with_field(place, value))
+    assert said in refusal(tmp_path / "trace.json")
+
+
+def test_what_is_no_json_is_shown(tmp_path):
+    """Some writers leave NaN, which JSON does not have."""
+    (tmp_path / "trace.json").write_bytes(with_field(("calls", 0, "host_ns"), float("nan")))
+    assert '"host_ns": NaN' in refusal(tmp_path / "trace.json")
+
+
+@pytest.mark.parametrize("place", ["host_self_ns", "device_allocated"])
+def test_what_a_run_can_have_below_zero_is_read(place, tmp_path):
+    """The time of the calls inside is measured as well as the whole; memory may be given back."""
+    (tmp_path / "trace.json").write_bytes(with_field(("calls", 0, place), -5))
+    assert getattr(tracefile.load(tmp_path / "trace.json").calls[0], place) == -5
+
+
+def test_the_place_of_a_number_deep_inside_is_cut(tmp_path):
+    """The line has an end, however deep the calls are."""
+    trace = nested(1000)
+    *_, (_, last) = trace.walk()
+    last.host_ns = -1
+    (tmp_path / "trace.json").write_bytes(tracefile.encoded(trace))
+    said = refusal(tmp_path / "trace.json")
+    assert ".children[0].host_ns`" in said
+    assert len(said) < 400 + 2 * len(str(tmp_path))
+
+
+def test_the_largest_number_of_a_tensor_is_read(tmp_path):
+    """uint64 goes further than times do."""
+    trace = tracecall.trace(nn.Identity(), torch.tensor([2**64 - 1], dtype=torch.uint64))
+    trace.save(tmp_path / "trace.json")
+    assert tracecall.load(tmp_path / "trace.json") == trace
 
 
 def test_of_two_keys_the_last_counts(tmp_path):

@@ -7,14 +7,19 @@ Field names are fixed for users and saved files; fields may be added, never rena
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT_VERSION = 1
+
+# Whole numbers that a run can have. Only reading a file asks for them: to make a struct costs nothing more.
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # of anything, of bytes and of nanoseconds
+Repeats = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 Kind = Literal["module", "operation", "hook"]
 # "unseen": not called where it could be seen; it is inside an opaque call, or operations were not recorded
@@ -24,11 +29,11 @@ State = Literal["called", "bypassed", "weights-used", "raised", "unused", "unsee
 class TensorSpec(Struct, frozen=True, omit_defaults=True, gc=False):
     """A tensor without its numbers. `shape` holds ints, or formulas as text; sizes are in elements."""
 
-    shape: tuple[int | str, ...]
+    shape: tuple[Count | str, ...]
     dtype: str  # "float32": torch's name without "torch."
     device: str  # "cpu", "cuda:0"
     requires_grad: bool = False
-    stride: tuple[int | str, ...] | None = None  # in elements; None where the tensor is contiguous
+    stride: tuple[Count | str, ...] | None = None  # in elements; None where the tensor is contiguous
     layout: str | None = None  # "sparse_coo", "jagged", "quantized"…; None for an ordinary dense tensor
     type: str | None = None  # the class, where it is not torch.Tensor itself
 
@@ -39,15 +44,15 @@ class Value(Struct, omit_defaults=True, gc=False):
     where: str  # the parameter's name and the way into it: "x", "mask", "x[0].logits"; "" for a bare output
     value: TensorSpec | str  # a tensor, or a short repr of anything else
     source: str | None = None  # what it came from: "conv1", "input x", "parameter pos_embed"
-    span: tuple[int, int] | None = None  # smallest and largest number of an integer tensor, where a run failed over it
+    span: tuple[Number, Number] | None = None  # smallest and largest of an integer tensor, where a run failed over it
 
 
 class Site(Struct, frozen=True, omit_defaults=True, gc=False):
     """The exact expression that made a call. `line` and `column` count from 1; `text` is None without source."""
 
     file: str
-    line: int
-    column: int | None = None
+    line: Count
+    column: Count | None = None
     text: str | None = None
     function: str | None = None
 
@@ -74,10 +79,10 @@ class Hook(Struct, frozen=True, omit_defaults=True, gc=False):
 class Spread(Struct, frozen=True, omit_defaults=True, gc=False):
     """What several calls took: together, and one of them."""
 
-    total_ns: int
-    median_ns: int
-    least_ns: int
-    most_ns: int
+    total_ns: Count
+    median_ns: Count
+    least_ns: Count
+    most_ns: Count
 
 
 class Fold(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -87,13 +92,13 @@ class Fold(Struct, frozen=True, omit_defaults=True, gc=False):
     With a `size` above 1 what repeats are several calls in turn: they are the children, in a call that was none.
     """
 
-    count: int
+    count: Repeats
     first: str  # the names of the first and the last: "layers.0", "layers.31"
     last: str
     paths: list[str] = field(default_factory=list)  # of the modules that they call, each once
     host: Spread | None = None
     device: Spread | None = None
-    size: int = 1  # how many calls one repeat has, side by side
+    size: Repeats = 1  # how many calls one repeat has, side by side
     inside: bool = False  # one of several that repeat in turn: its call's times are the medians of one repeat
 
 
@@ -107,20 +112,20 @@ class Call(Struct, omit_defaults=True, gc=False):
     inputs: list[Value] = field(default_factory=list)
     output: list[Value] = field(default_factory=list)
     site: Site | None = None
-    host_ns: int | None = None  # median of the timing runs, with the calls inside
-    host_self_ns: int | None = None  # the same without the calls inside
-    device_ns: int | None = None  # the device's own work, without waiting for launches; median of the device runs
-    device_self_ns: int | None = None
-    device_spread_ns: int | None = None  # interquartile range of device_ns
-    samples: int | None = None  # how many runs the medians come from
-    spread_ns: int | None = None  # interquartile range of host_ns
-    flops: int | None = None
-    output_bytes: int | None = None
-    device_memory: int | None = None  # bytes: the peak inside, above what was allocated as the call began
-    device_allocated: int | None = None  # bytes: allocated as the call ended, less what was as it began
+    host_ns: Count | None = None  # median of the timing runs, with the calls inside
+    host_self_ns: Number | None = None  # the same without the calls inside; noise can take it below 0
+    device_ns: Count | None = None  # the device's own work, without waiting for launches; median of the device runs
+    device_self_ns: Count | None = None
+    device_spread_ns: Count | None = None  # interquartile range of device_ns
+    samples: Count | None = None  # how many runs the medians come from
+    spread_ns: Count | None = None  # interquartile range of host_ns
+    flops: Count | None = None
+    output_bytes: Count | None = None
+    device_memory: Count | None = None  # bytes: the peak inside, above what was allocated as the call began
+    device_allocated: Number | None = None  # bytes: allocated as the call ended, less what was as it began
     error: CallError | None = None
     children: list[Call] = field(default_factory=list)
-    operations: dict[str, int] | None = None  # of an operation: the aten operations under its expression, counted
+    operations: dict[str, Count] | None = None  # of an operation: the aten operations under its expression, counted
     internal: bool = False  # an operation inside one of torch.nn's own forwards
     reads: list[str] | None = None  # parameters of other modules that this operation read
     hook: Hook | None = None  # of a hook: how it was registered
@@ -140,10 +145,10 @@ class ModuleInfo(Struct, omit_defaults=True):
     extra_repr: str = ""
     source: Site | None = None  # its forward
     signature: str = ""  # of its forward, "(x, mask=None)", where a call that did not fit it ended the run
-    parameters: int = 0
-    trainable: int = 0
-    buffers: int = 0
-    parameter_bytes: int = 0
+    parameters: Count = 0
+    trainable: Count = 0
+    buffers: Count = 0
+    parameter_bytes: Count = 0
     hooks: list[str] = field(default_factory=list)  # the user's own, as "forward hook name (file:line)"
     state: State = "unused"
     built_inside: bool = False  # by a forward: it is no part of the model
@@ -156,8 +161,8 @@ class ModelInfo(Struct, omit_defaults=True):
 
     name: str
     origin: str | None = None  # "models/cnn.py:14"
-    parameters: int = 0
-    trainable: int = 0
+    parameters: Count = 0
+    trainable: Count = 0
     training: bool = False
 
 
@@ -176,7 +181,7 @@ class Settings(Struct, omit_defaults=True):
     operations: Literal["none", "forward", "all"] = "forward"
     device: str = "cpu"  # of the parameters; "cpu, cuda:0" where there are several
     dtype: str | None = None
-    seed: int | None = None
+    seed: Count | None = None
     notes: list[str] = field(default_factory=list)  # what the reader must know: "input inferred from fc1 (Linear)"
 
 
@@ -186,13 +191,13 @@ class Timing(Struct, omit_defaults=True):
     On an accelerator both last until the device has done its work; `device_ns` is that work alone.
     """
 
-    untraced_ns: int
-    traced_ns: int
-    untraced_spread_ns: int = 0
-    traced_spread_ns: int = 0
-    runs: int = 0
-    device_ns: int | None = None
-    device_spread_ns: int = 0
+    untraced_ns: Count
+    traced_ns: Count
+    untraced_spread_ns: Count = 0
+    traced_spread_ns: Count = 0
+    runs: Count = 0
+    device_ns: Count | None = None
+    device_spread_ns: Count = 0
     bound: Literal["launches", "device"] | None = None  # what limits it; None on the CPU
 
 

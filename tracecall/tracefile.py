@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import sys
 import zlib
@@ -21,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from tracecall.calls import FORMAT_VERSION, Trace
+from tracecall.calls import FORMAT_VERSION, ModuleInfo, Trace
 from tracecall.errors import TracecallError
 from tracecall.writing import name_of, reason, write_whole
 
@@ -37,12 +38,15 @@ _PER_CALL = 2  # how deep msgspec goes for each call: the struct and the list th
 _SPARE = 100  # for what stands around the calls and inside the last one
 _NO_JSON = ("nan", "inf", "-inf")
 _GZIP = b"\x1f\x8b"
-_DIGITS = bytes(ord("0") if chr(i) in "0123456789" else ord(" ") for i in range(256))
-_LONG = b"0" * 19  # after that translation: a number that may not fit 64 bits
+_LONGEST_PLACE = 120  # characters of the way to a field: calls inside calls may make it as long as the file is deep
 
 
 class _Version(msgspec.Struct):
     format_version: int
+
+
+class _Modules(msgspec.Struct):
+    modules: dict[str, msgspec.Raw] = {}
 
 
 def save(trace: Trace, path: str | Path) -> None:
@@ -77,6 +81,8 @@ def load(path: str | Path, *, largest: int = LARGEST, upgrades: Mapping[int, Upg
             return _decoded(path, data, upgrades)
     except RecursionError as error:
         raise _refused(path, f"it is nested deeper than {DEEPEST:,} calls") from error
+    except msgspec.DecodeError as error:
+        raise _refused(path, _malformed(error, data)) from error
     except (msgspec.MsgspecError, UnicodeError, ValueError) as error:
         raise _refused(path, reason(error)) from error
 
@@ -89,10 +95,10 @@ def _decoded(path: str | Path, data: bytes, upgrades: Mapping[int, Upgrade]) -> 
     try:
         trace = msgspec.json.decode(data, type=Trace)
         version = trace.format_version
-    except msgspec.ValidationError:  # well-formed, of another shape: of another version?
+    except msgspec.ValidationError as error:  # well-formed, of another shape: of another version?
         version = msgspec.json.decode(data, type=_Version).format_version
         if version == FORMAT_VERSION:
-            raise
+            raise ValueError(_placed(error, data)) from error
     if version > FORMAT_VERSION:
         raise TracecallError(
             f"{name_of(path)} has format version {version}, this tracecall reads up to {FORMAT_VERSION}; "
@@ -100,7 +106,7 @@ def _decoded(path: str | Path, data: bytes, upgrades: Mapping[int, Upgrade]) -> 
         )
     if version < FORMAT_VERSION:
         trace = _upgraded(path, data, version, upgrades)
-    _check(trace, data)
+    _check(trace)
     for one in trace.prediction:
         one.values = [float(value) if value in _NO_JSON else value for value in one.values]
     return trace
@@ -121,36 +127,48 @@ def _upgraded(path: str | Path, data: bytes, version: int, upgrades: Mapping[int
     return msgspec.convert({**plain, "format_version": FORMAT_VERSION}, Trace)
 
 
-def _check(trace: Trace, data: bytes) -> None:
+def _malformed(error: msgspec.DecodeError, data: bytes) -> str:
+    """Why it is no JSON, with what stands there: some writers leave `"host_ns": NaN`."""
+    said = reason(error)
+    byte = re.search(r"\(byte (\d+)\)", said)
+    if byte is None:
+        return said
+    at = int(byte[1])
+    near = " ".join(data[max(0, at - 30) : at + 10].decode("utf-8", "replace").split())
+    return f"{said}, in {near!r}"
+
+
+def _placed(error: msgspec.ValidationError, data: bytes) -> str:
+    """What is wrong and where, on a line of bounded length; msgspec names no key of a dict: `$.modules[...].type`."""
+    said = str(error)
+    if "`$.modules[...]" in said:
+        for path, raw in msgspec.json.decode(data, type=_Modules).modules.items():
+            try:
+                msgspec.json.decode(raw, type=ModuleInfo)
+            except msgspec.ValidationError as found:
+                said = str(found).replace("`$", f"`$.modules[{path!r}]")
+                break
+    what, begins, place = said.partition("`$")
+    if len(place) > _LONGEST_PLACE:
+        place = place[: _LONGEST_PLACE // 2] + "…" + place[-_LONGEST_PLACE // 2 :]
+    return what + begins + place
+
+
+def _check(trace: Trace) -> None:
     """Refuse what the types allow and no run makes: views count on it."""
     for path, info in trace.modules.items():
         if path != info.path:
             raise ValueError(f"the module at {path!r} says that it is at {info.path!r}")
     if _too_deep(trace):
         raise RecursionError
-    if _LONG in data.translate(_DIGITS):  # seldom; most often a text with many digits
-        for number in _numbers(trace):
-            if abs(number) >= 2**63:
-                raise ValueError(f"a number of {len(str(number))} digits stands where no run has one that large")
+    for place, one in enumerate(trace.prediction):
+        for number in one.values:
+            if isinstance(number, int) and not -(2**63) <= number < 2**64:  # uint64 has the largest
+                raise ValueError(f"no tensor holds a number of that size - at `$.prediction[{place}].values`")
 
 
 def _too_deep(trace: Trace) -> bool:
     return any(depth >= DEEPEST for depth, _ in trace.walk())
-
-
-def _numbers(trace: Trace) -> Iterator[int]:
-    """Every whole number in a trace; iterative, as the calls may be nested deep."""
-    waiting: list[Any] = [trace]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, msgspec.Struct):
-            waiting.extend(getattr(one, name) for name in one.__struct_fields__)
-        elif isinstance(one, dict):
-            waiting.extend(one.values())
-        elif isinstance(one, (list, tuple)):
-            waiting.extend(one)
-        elif isinstance(one, int):
-            yield one
 
 
 def _read(path: str | Path, largest: int) -> bytes:
