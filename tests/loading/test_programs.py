@@ -287,10 +287,48 @@ def test_weights_alone_are_no_model(tmp_path):
 
 
 def test_a_pickled_model_is_not_unpickled(tmp_path):
-    """A model that torch.save wrote whole is code; it is not even opened."""
+    """A model that torch.save wrote whole is code: nothing of it is made."""
     torch.save({"model": Bomb(tmp_path / "ran")}, tmp_path / "model.pt")
     fails(tmp_path / "model.pt", "holds weights and no program")
+    torch.save(Bomb(tmp_path / "ran"), tmp_path / "model.pt")
+    fails(tmp_path / "model.pt", "is a whole pickled object (posix.mkdir)")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_whole_model_is_told_from_weights_and_how_to_run_it_is_said(legacy, tmp_path, monkeypatch):
+    """What the message says to write and to type does run the model."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(nn.Sequential(nn.Linear(8, 4)), "whole.pt", _use_new_zipfile_serialization=not legacy)
+    written = "import torch; model = torch.load('whole.pt', weights_only=False)"
+    kind = "torch.nn.modules.container.Sequential"
+    fails("whole.pt", f"is a whole pickled object ({kind})", f"`{written}`", "type tracecall run load.py:model")
+    Path("load.py").write_text(written)
+    assert load("load.py:model", ["2,8"]).name == "Sequential"
+
+
+def test_a_plain_pickle_is_named(tmp_path):
+    """pickle's own files are no weights either."""
+    for name, held in (("a.pkl", nn.Linear(2, 3)), ("b.pkl", {"a": 1}), ("c.pickle", nn.Linear(2, 3).state_dict())):
+        (tmp_path / name).write_bytes(pickle.dumps(held))
+    fails(tmp_path / "a.pkl", "is a whole pickled object (torch.nn.modules.linear.Linear)", "pickle.load(open(")
+    fails(tmp_path / "b.pkl", "is a plain pickle (dict) and no program: save the weights with")
+    fails(tmp_path / "c.pickle", "is a plain pickle (collections.OrderedDict) and no program")
+
+
+@pytest.mark.parametrize("there", ["", "./"])
+def test_a_program_has_no_classes_to_name(there, tmp_path, monkeypatch):
+    """One of its own is no module's name, though it looks like one; weights are still said to be weights."""
+    monkeypatch.chdir(tmp_path)
+    saved(nn.Sequential(nn.Linear(8, 4)), Path("m.pt2"), torch.randn(5, 8))
+    torch.save(nn.Linear(2, 3).state_dict(), "w.pt")
+    fails(f"{there}m.pt2:Foo", "is one model and has no Foo to choose; type tracecall run " + there + "m.pt2")
+    fails(f"{there}m.pt2:Foo(3)", "has no Foo to choose")
+    fails(
+        f"{there}w.pt:Foo",
+        f"holds weights and no program: give the model and its weights: tracecall run path/to/file.py:Foo --weights {there}w.pt",
+    )
+    fails("./none.pt2:Foo", "'./none.pt2' does not exist")
 
 
 @pytest.mark.parametrize(

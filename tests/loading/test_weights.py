@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -154,7 +156,39 @@ def test_code_in_a_pickle_is_not_run(legacy, tmp_path):
 def test_a_pickled_model_is_refused(tmp_path):
     """torch.save(model) keeps the class by name, and reading it imports that."""
     torch.save(net(), tmp_path / "w.pt")
+    fails(net(), tmp_path / "w.pt", "is a whole pickled object (torch.nn.modules.container.Sequential)")
+    torch.save({"model": net()}, tmp_path / "w.pt")
     fails(net(), tmp_path / "w.pt", "holds more than tensors (torch.nn.modules.container.Sequential)")
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_plain_pickle_is_refused(protocol, tmp_path):
+    """torch.load would say that a number in it is wrong."""
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(net().state_dict(), protocol))
+    fails(net(), tmp_path / "w.pkl", "is a plain pickle (collections.OrderedDict), not what torch.save writes")
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(net(), protocol))
+    fails(net(), tmp_path / "w.pkl", "is a whole pickled object (torch.nn.modules.container.Sequential)")
+
+
+def test_a_pickle_with_any_bytes_changed_is_one_line(tmp_path):
+    """Its first words are read, whatever they are."""
+    noise = random.Random(0)
+    torch.save(net(), tmp_path / "z.pt")
+    zipped = (tmp_path / "z.pt").read_bytes()
+    for _ in range(100):
+        data = bytearray(zipped)
+        for _ in range(40):
+            data[noise.randrange(2, len(data))] = noise.randrange(256)
+        (tmp_path / "w.pt").write_bytes(data)
+        fails(net(), tmp_path / "w.pt")
+    torch.save(net().state_dict(), tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "w.pt").read_bytes()
+    for head in (whole[:200], pickle.dumps(net(), 4)[:200], pickle.dumps({"a": 10**300}, 2)):
+        for _ in range(100):
+            data = bytearray(head)
+            data[noise.randrange(2, len(data))] = noise.randrange(256)
+            (tmp_path / "w.pt").write_bytes(data[: noise.randrange(3, len(data))])
+            fails(net(), tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +196,8 @@ def test_a_pickled_model_is_refused(tmp_path):
     [
         (b"", "is an empty file"),
         (b"PK\x03\x04 cut", "is damaged or was cut off"),
-        (b"\x80\x02}q\x00", "is damaged or was cut off"),
+        (b"\x80\x02}q\x00", "is a plain pickle (dict)"),
+        (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M", "is damaged or was cut off"),
         (b"plain text, no weights", "is neither weights"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
     ],
@@ -250,6 +285,15 @@ def test_the_command_lists_what_does_not_fit(tmp_path, monkeypatch, capsys):
         "  missing: conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc1.weight, fc1.bias and 2 more",
         "  unexpected: weight, bias",
     ]
+
+
+def test_the_command_refuses_what_is_no_weights_before_the_model_is_built(tmp_path, monkeypatch, capsys):
+    """A file's first bytes tell."""
+    torch.save(nn.Linear(2, 3), tmp_path / "w.pt")
+    (tmp_path / "net.py").write_text("raise RuntimeError")
+    status, _, err = run(monkeypatch, capsys, str(tmp_path / "net.py"), "--weights", str(tmp_path / "w.pt"))
+    assert status == 2
+    assert err.startswith("tracecall: --weights w.pt is a whole pickled object (torch.nn.modules.linear.Linear)")
 
 
 def test_the_command_refuses_a_missing_file_before_torch(monkeypatch, capsys):

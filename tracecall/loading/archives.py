@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from tracecall.errors import TracecallError
+from tracecall.loading.pickles import pickled
 
 Content = Literal["program", "script", "pickle", "safetensors"]
 _LFS = b"version https://git-lfs"
+_AS_WEIGHTS = "torch.save(model.state_dict(), path)"
 
 
 def existing_file(text: str, option: str) -> Path:
@@ -34,13 +36,60 @@ def existing_file(text: str, option: str) -> Path:
     return path
 
 
-def refuse_weights(text: str) -> None:
-    """Raise TracecallError where a file that was typed as MODEL holds no program, but weights or nothing."""
-    if content_of(existing_file(text, "MODEL")) in ("pickle", "safetensors"):
+def weights_file(text: str) -> Path:
+    """Return the file that was typed for --weights; what cannot hold weights alone is an error, told without torch."""
+    path = existing_file(text, "--weights")
+    content = content_of(path)
+    if content in ("program", "script"):
+        what = "a torch.export program" if content == "program" else "a TorchScript program"
         raise TracecallError(
-            f"MODEL {text} holds weights and no program: give the model and its weights:"
-            f" tracecall run path/to/file.py:Name --weights {text}"
+            f"--weights {path.name} is {what}, not weights; type it as MODEL: tracecall run {path.name}"
         )
+    found = pickled(path) if content == "pickle" else None
+    if found is not None and not found.data:
+        raise TracecallError(
+            f"--weights {path.name} is a whole pickled object ({found.root}), and reading that could run code from the"
+            f" file; save its weights alone with {_AS_WEIGHTS}"
+        )
+    if found is not None and not found.by_torch:
+        raise TracecallError(
+            f"--weights {path.name} is a plain pickle{_of(found.root)}, not what torch.save writes, and reading that"
+            f" could run code from the file; save the weights with {_AS_WEIGHTS}"
+        )
+    return path
+
+
+def refuse_weights(text: str, name: str = "Name") -> None:
+    """Raise TracecallError where a file that was typed as MODEL holds no program, but weights, a pickle or nothing.
+
+    `name` is of the class that was typed with it.
+    """
+    path = existing_file(text, "MODEL")
+    content = content_of(path)
+    if content not in ("pickle", "safetensors"):
+        return
+    found = pickled(path) if content == "pickle" else None
+    with_weights = f"tracecall run path/to/file.py:{name} --weights"
+    if found is not None and not found.data:
+        read = f"import torch; model = torch.load({text!r}, weights_only=False)"
+        if not found.by_torch:
+            read = f"import pickle; model = pickle.load(open({text!r}, 'rb'))"
+        raise TracecallError(
+            f"MODEL {text} is a whole pickled object ({found.root}), and reading that could run code from the file; if"
+            f" you trust it, write a load.py with `{read}` and type tracecall run load.py:model"
+        )
+    if found is not None and not found.by_torch:
+        raise TracecallError(
+            f"MODEL {text} is a plain pickle{_of(found.root)} and no program: save the weights with {_AS_WEIGHTS} and"
+            f" type {with_weights} PATH"
+        )
+    raise TracecallError(
+        f"MODEL {text} holds weights and no program: give the model and its weights: {with_weights} {text}"
+    )
+
+
+def _of(root: str) -> str:
+    return f" ({root})" if root else ""
 
 
 def content_of(path: Path) -> Content:

@@ -67,6 +67,7 @@ def locate(spec: ModelSpec) -> Path | None:
     """Return the file of a demo or of a file's MODEL, absolute; None for a module. A missing file is an error."""
     if spec.kind == "demo":
         return demo_file(spec.place)
+    _refuse_name_in_program(spec)
     if spec.kind == "module":
         # `cnn:CNN` means the demo, unless the user has a module of that name.
         return demo_file(spec.place) if spec.place in DEMOS and not _is_module(spec.place) else None
@@ -77,6 +78,17 @@ def locate(spec: ModelSpec) -> Path | None:
         # Not resolved: a link's own folder is the one whose files it imports.
         return Path(os.path.abspath(path))
     raise TracecallError(f"MODEL {spec.place!r} {_why_no_file(spec.place, path)}")
+
+
+def _refuse_name_in_program(spec: ModelSpec) -> None:
+    """Refuse `model.pt2:Name`, unless that can be a module `model.pt2`: in a file there is nothing to choose from."""
+    path = Path(spec.place).expanduser()
+    if spec.name is not None and path.suffix in PROGRAMS and (spec.kind == "file" or path.is_file()):
+        refuse_weights(spec.place, spec.name)
+        raise TracecallError(
+            f"MODEL {spec.text!r}: {spec.place} is a saved program, which is one model and has no {spec.name} to"
+            f" choose; type tracecall run {spec.place}"
+        )
 
 
 def demo_file(name: str) -> Path:

@@ -23,7 +23,7 @@ DEMOS = {
 }
 
 # Files that may hold a program, of torch.export or TorchScript; those of weights alone are refused with the way to go.
-PROGRAMS = (".pt2", ".ts", ".pt", ".pth", ".jit", ".torchscript", ".bin", ".ckpt", ".safetensors")
+PROGRAMS = (".pt2", ".ts", ".pt", ".pth", ".jit", ".torchscript", ".bin", ".ckpt", ".safetensors", ".pkl", ".pickle")
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 DTYPES = (
@@ -87,6 +87,8 @@ def parse_model(text: str) -> ModelSpec:
     if match is None:
         return ModelSpec(given, "file", given)
     if not re.fullmatch(rf"{_NAME}(?:\.{_NAME})*", match["place"]):
+        if match["place"].endswith(PROGRAMS):
+            return ModelSpec(given, "file", match["place"], *_parse_object(given, match["object"]))
         raise TracecallError(
             f"MODEL {given!r}: {match['place']!r} before the colon is neither a .py file nor a module's name;"
             " type path/to/file.py:Name or package.module:Name"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tracecall.errors import TracecallError
-from tracecall.loading.archives import content_of, existing_file
+from tracecall.loading.archives import content_of, weights_file
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 _LISTED = 6  # keys of one kind that an error names
@@ -35,7 +35,7 @@ def load_weights(model: nn.Module, path: str | Path) -> Report:
     Takes safetensors and what torch.save wrote: a state dict, or a checkpoint with one inside. Raises TracecallError
     with the keys that are missing, unexpected or of another shape; the model may then be changed in part.
     """
-    file = existing_file(str(path), "--weights")
+    file = weights_file(str(path))
     found, notes = _unwrapped(_read(file), file.name)
     own = model.state_dict(keep_vars=True)
     state, prefix = _without_prefix(found, set(own))
@@ -68,14 +68,8 @@ def load_weights(model: nn.Module, path: str | Path) -> Report:
 
 
 def _read(file: Path) -> Any:
-    content = content_of(file)
-    if content == "safetensors":
+    if content_of(file) == "safetensors":
         return _read_safetensors(file)
-    if content != "pickle":
-        what = "a torch.export program" if content == "program" else "a TorchScript program"
-        raise TracecallError(
-            f"--weights {file.name} is {what}, not weights; type it as MODEL: tracecall run {file.name}"
-        )
     zipped = _is_zip(file)
     try:
         # mmap: the file's pages are read as they are copied, and never all at once
@@ -117,6 +111,7 @@ def _unsafe(file: Path, error: Exception) -> TracecallError:
     text = " ".join(str(error).split())
     named = re.search(r"GLOBAL (\S+)|class (\S+) was not|Unsupported (?:global|class) (\S+)", text)
     if named is None:
+        text = text.partition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0] or text
         return TracecallError(
             f"--weights {file.name} cannot be read as weights alone: {text[:160]}; save it again with"
             " torch.save(model.state_dict(), path)"
