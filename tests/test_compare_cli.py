@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from tests.test_cli import ROOT, Command, tracecall
 from tests.test_startup import imported_by
 from tests.views.traces import cnn
 from tracecall import tracefile
+from tracecall.calls import Site
 
 __all__ = ["tracecall"]  # the fixture
 
@@ -112,7 +114,91 @@ def test_diff_of_two_recorded_models(tracecall: Command, tmp_path: Path) -> None
     assert "  ├─ conv1   Conv2d" in lines
 
 
+def test_diff_as_json(tracecall: Command, files: tuple[str, str]) -> None:
+    """The same exit status; nothing but the JSON."""
+    for pair, status in ((files, 1), ((files[0], files[0]), 0)):
+        done = tracecall("diff", *pair, "--json", "--depth", "0", "--ops", "none")
+        assert (done.status, done.err) == (status, "")
+        found = json.loads(done.out)
+        assert found["changed"] == bool(status)
+        assert len(found["calls"]) == 11
+
+
+def test_diff_as_json_of_a_file_whose_name_is_no_unicode(tracecall: Command, files: tuple[str, str]) -> None:
+    """JSON can escape half a character."""
+    odd = files[0] + "\udcff"
+    Path(files[0]).rename(odd)
+    done = tracecall("diff", odd, odd, "--json")
+    assert (done.status, json.loads(done.out)["files"]) == (0, [odd, odd])
+
+
 # compare
+
+
+def test_compare_as_json(tracecall: Command, nets: tuple[str, str]) -> None:
+    """The same exit status; what the model prints is not in the way."""
+    Path(nets[1]).write_text(Path(nets[1]).read_text() + "\nprint('loaded')\n")
+    done = tracecall("compare", nets[0], "--against", nets[1], "--repeat", "2", "--json")
+    assert (done.status, done.err) == (1, "loaded\n")
+    found = json.loads(done.out)
+    assert found["failed"] is True
+    first = found["calls"][found["first_beyond"]]
+    assert (first["path"], first["beyond"]) == ("two", True)
+    assert first["error"]["relative"] > found["tolerance"]
+    assert first["time"]["ratio"] > 0
+    within = tracecall("compare", "linear", "--dtype", "float32,float64", "--repeat", "0", "--json")
+    assert (within.status, json.loads(within.out)["failed"]) == (0, False)
+
+
+SCRIPTED = """
+import warnings
+import torch
+from relu import Net, example_input
+
+def build_model():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.{how}
+"""
+
+
+@pytest.mark.parametrize("how", ["script(Net().eval())", "trace(Net().eval(), example_input())"])
+def test_torchscript_is_the_class_that_it_was_made_from(
+    tracecall: Command, nets: tuple[str, str], tmp_path: Path, how: str
+) -> None:
+    """Not another type of model: that it runs as one call is what changed."""
+    (tmp_path / "scripted.py").write_text(SCRIPTED.format(how=how))
+    scripted = str(tmp_path / "scripted.py")
+    done = tracecall("compare", nets[0], "--against", scripted, "--input", "5,4", "--repeat", "0")
+    assert (done.status, done.err) == (0, "")
+    assert "Module" not in done.out
+    for model, name in ((nets[0], "a"), (scripted, "b")):
+        made = tracecall("run", model, "--input", "5,4", "--repeat", "0", "--json")
+        (tmp_path / f"{name}.json").write_text(made.out)
+    found = json.loads(tracecall("diff", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--json").out)
+    assert found["settings"] == []
+    assert found["calls"][0]["changes"] == [{"what": "opaque", "before": "none", "after": "TorchScript"}]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.export's own, as the file is made
+def test_compare_of_a_program_is_without_torchs_own_warnings(tracecall: Command, tmp_path: Path) -> None:
+    """What torch says about its own code as a program is copied is no note about the model; `run` has none either."""
+    model = torch.nn.Sequential(torch.nn.Linear(8, 4)).eval()
+    torch.export.save(torch.export.export(model, (torch.randn(2, 8),)), tmp_path / "net.pt2")
+    done = tracecall("compare", str(tmp_path / "net.pt2"), "--dtype", "float32,float64", "--repeat", "1")
+    assert (done.status, done.err) == (0, "")
+    assert "Warning" not in done.out
+    assert "a program of torch.export" in done.out
+
+
+def test_a_programs_modules_do_not_tell_what_they_were_made_with(tracecall: Command, tmp_path: Path) -> None:
+    """That is no change."""
+    before, after = cnn(), cnn()
+    before.modules["fc1"].extra_repr = "in_features=1568, out_features=120, bias=True"
+    after.modules["fc1"].source = Site("<net.pt2>", 7)
+    for name, made in (("a", before), ("b", after)):
+        tracefile.save(made, tmp_path / f"{name}.json")
+    assert tracecall("diff", str(tmp_path / "a.json"), str(tmp_path / "b.json")).status == 0
 
 
 def test_compare_with_itself_is_identical(tracecall: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -11,8 +12,7 @@ import typer
 
 from tracecall.cli import options, output
 from tracecall.cli.loading import Wanted, Watch, load_target, watching
-from tracecall.cli.options import one_of, whole
-from tracecall.cli.run import Operations
+from tracecall.cli.options import Operations, one_of, whole
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def compare(
         str | None,
         typer.Option(metavar="N", help="Timed runs; 0 skips timing; as many as fit in half a second if not given."),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, all recorded calls, and nothing else.")
+    ] = False,
 ) -> None:
     """Run MODEL twice with the same weights and input, and show how far the output of each call is apart.
 
@@ -92,10 +95,20 @@ def compare(
         Wanted(
             against if against and i else model, inputs or [], asked.device[i], asked.dtype[i], number, train
         ).check()
-    found = _compared(wanted, asked, shown, runs, allowed)
-    from tracecall.views.compare import compare as view
+    for path in asked.weights:
+        if path is not None:
+            from tracecall.loading.archives import weights_file
 
-    output.show(lambda width: view(found, width=width, depth=levels, operations=shown))
+            weights_file(path)
+    found = _compared(wanted, asked, shown, runs, allowed, as_json=as_json)
+    if as_json:
+        from tracecall.views.results import compare_result
+
+        output.show_json(compare_result(found))
+    else:
+        from tracecall.views.compare import compare as view
+
+        output.show(lambda width: view(found, width=width, depth=levels, operations=shown))
     if found.failed:
         raise typer.Exit(1)
 
@@ -142,10 +155,16 @@ def _tolerance(text: str | None) -> float | None:
 
 
 def _compared(
-    wanted: Wanted, asked: Asked, ops: Operations, runs: tuple[int | None, int | None], tolerance: float | None
+    wanted: Wanted,
+    asked: Asked,
+    ops: Operations,
+    runs: tuple[int | None, int | None],
+    tolerance: float | None,
+    *,
+    as_json: bool,
 ) -> Comparison:
     """Load, run both in lockstep, time each, and pair the calls again with their times."""
-    with watching(as_json=False) as watch:
+    with watching(as_json=as_json) as watch:
         first, second, origin, notes = _sides(wanted, asked, watch)
         from tracecall.comparison import compare as difference_of
         from tracecall.recording.lockstep import lockstep
@@ -199,7 +218,10 @@ def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str,
     names = _names(wanted.model, asked)
     first = Side(target.model, target.args, target.kwargs, names[0])
     if asked.against is None:
-        second = twin(first)
+        with warnings.catch_warnings():
+            # torch's about its own code, as it is copied; the model says its own as it runs
+            warnings.simplefilter("ignore")
+            second = twin(first)
     else:
         other = load_target(
             Wanted(asked.against, wanted.inputs, "cpu", None, wanted.seed, wanted.train), watch.progress

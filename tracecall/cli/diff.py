@@ -7,8 +7,7 @@ from typing import Annotated, get_args
 import typer
 
 from tracecall.cli import output
-from tracecall.cli.options import one_of, whole
-from tracecall.cli.run import Operations
+from tracecall.cli.options import Operations, one_of, whole
 
 
 def diff(
@@ -21,6 +20,9 @@ def diff(
         str, typer.Option(metavar="WHICH", help="Operations to show: none, forward (the model's own) or all.")
     ] = "forward",
     everything: Annotated[bool, typer.Option("--all", help="Show the calls that did not change, too.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, all calls, and nothing else.")
+    ] = False,
 ) -> None:
     """Show what changed from trace A to trace B as one tree; exit status 0 if nothing did, 1 if something did.
 
@@ -32,11 +34,19 @@ def diff(
     shown = one_of("--ops", ops, get_args(Operations), "all")
     from tracecall import tracefile
     from tracecall.comparison import compare
-    from tracecall.views.diff import diff as view
 
     found = compare(tracefile.load(before), tracefile.load(after))
-    output.show(
-        lambda width: view(found, (before, after), width=width, everything=everything, depth=levels, operations=shown)
-    )
+    if as_json:
+        from tracecall.views.results import diff_result
+
+        output.show_json(diff_result(found, (before, after)))
+    else:
+        from tracecall.views.diff import diff as view
+
+        output.show(
+            lambda width: view(
+                found, (before, after), width=width, everything=everything, depth=levels, operations=shown
+            )
+        )
     if found.changed:
         raise typer.Exit(1)

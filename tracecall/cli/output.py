@@ -48,7 +48,13 @@ def show_json(value: object) -> None:
     """Print a msgspec Struct as one line of JSON."""
     import msgspec
 
-    write(msgspec.json.encode(value).decode() + "\n")
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # half a character, of a file whose name is not UTF-8: JSON can escape it
+        import json
+
+        text = json.dumps(msgspec.to_builtins(value))
+    write(text + "\n")
 
 
 def write(text: str) -> None:

@@ -5,7 +5,7 @@ Plain data and no torch. `tracecall diff` shows it of two files; `tracecall comp
 
 from __future__ import annotations
 
-from tracecall.comparison.changes import Change, ModuleChange
+from tracecall.comparison.changes import Change, ModuleChange, model_of, type_in
 from tracecall.comparison.times import FEWEST, LEAST_NS, MARGIN, Ratio
 from tracecall.comparison.trees import ADDED, CHANGED, REMOVED, Difference, Pair, compare
 
@@ -22,4 +22,6 @@ __all__ = [
     "Pair",
     "Ratio",
     "compare",
+    "model_of",
+    "type_in",
 ]

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from tracecall.calls import Call, ModuleInfo, TensorSpec, Trace, Value
 
+_SCRIPTED = ("RecursiveScriptModule", "ScriptModule", "TopLevelTracedModule", "TracedModule")
+_ORIGINAL = "original_name="  # all that the `extra_repr` of one of these tells
+
 
 class Change(Struct, frozen=True):
     """One thing that is not as it was: "output shape", "parameters"; both sides as text."""
@@ -27,9 +30,26 @@ class ModuleChange(Struct, omit_defaults=True):
     changes: list[Change] = []
 
 
-def of_calls(before: Call, after: Call) -> list[Change]:
+def type_of(info: ModuleInfo) -> str:
+    """The class of a module; of one that TorchScript has put in its place, the class that it was made from."""
+    return info.extra_repr.removeprefix(_ORIGINAL) if info.type in _SCRIPTED and _scripted(info) else info.type
+
+
+def type_in(trace: Trace, call: Call) -> str:
+    """The type of a call of this trace, with `type_of` for a module's."""
+    info = trace.modules.get(call.path) if call.kind == "module" else None
+    return type_of(info) if info is not None and info.type == call.type else call.type
+
+
+def model_of(trace: Trace) -> str:
+    """The class of the model, with `type_of`."""
+    root = trace.modules.get("")
+    return type_of(root) if root is not None and root.type == trace.model.name else trace.model.name
+
+
+def of_calls(before: Call, after: Call, types: tuple[str, str]) -> list[Change]:
     """Type, shapes, dtypes and devices of inputs and output, what was raised, what a hook replaced."""
-    found = [Change("type", before.type, after.type)] if before.type != after.type else []
+    found = [Change("type", *types)] if types[0] != types[1] else []
     for what, text in (("shape", _shapes), ("dtype", _dtypes), ("device", _devices)):
         found.extend(_both_ends(what, before, after, text))
     for what, old, new in (
@@ -52,7 +72,9 @@ def of_modules(before: ModuleInfo | None, after: ModuleInfo | None) -> Iterator[
             yield Change(what, f"{old:,}", f"{new:,}")
     if before.parameter_bytes != after.parameter_bytes and before.parameters == after.parameters:
         yield Change("parameter bytes", f"{before.parameter_bytes:,}", f"{after.parameter_bytes:,}")
-    if before.extra_repr != after.extra_repr:
+    if before.extra_repr != after.extra_repr and not any(
+        _scripted(info) or _exported(info) for info in (before, after)
+    ):
         yield Change("made with", *_apart(before.extra_repr, after.extra_repr))
     if before.training != after.training:
         yield Change("mode", *("train" if info.training else "eval" for info in (before, after)))
@@ -67,7 +89,7 @@ def of_settings(before: Trace, after: Trace) -> tuple[list[Change], list[Change]
 
     run = unlike(
         {
-            "model": lambda trace: trace.model.name,
+            "model": model_of,
             "parameters": lambda trace: f"{trace.model.parameters:,}",
             "device": lambda trace: trace.settings.device,
             "dtype": lambda trace: trace.settings.dtype or "the model's own",
@@ -126,6 +148,16 @@ def _raised(call: Call) -> str | None:
 
 def _replaced(call: Call) -> str | None:
     return None if call.changed is None else ", ".join(call.changed) or "nothing"
+
+
+def _scripted(info: ModuleInfo) -> bool:
+    """Whether TorchScript made it, which does not tell what the module was made with."""
+    return info.extra_repr.startswith(_ORIGINAL)
+
+
+def _exported(info: ModuleInfo) -> bool:
+    """Whether it is of a program of torch.export, which does not tell either: its code is in no file."""
+    return not info.extra_repr and info.source is not None and info.source.file.startswith("<")
 
 
 def _all_trained(info: ModuleInfo) -> bool:

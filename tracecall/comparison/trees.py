@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec import Struct, field
 
 from tracecall.calls import Call, ModuleInfo, Trace
-from tracecall.comparison.changes import Change, ModuleChange, of_calls, of_modules, of_settings
+from tracecall.comparison.changes import Change, ModuleChange, of_calls, of_modules, of_settings, type_in, type_of
 from tracecall.comparison.matching import match
 from tracecall.comparison.times import Ratio, ratio
 
@@ -19,6 +19,7 @@ class Pair(Struct, eq=False):
 
     before: Call | None
     after: Call | None
+    types: tuple[str, str] = ("", "")  # of both; of what TorchScript made, the class that it was made from
     changes: list[Change] = field(default_factory=list)
     time: Ratio | None = None
     children: list[Pair] = field(default_factory=list)
@@ -29,6 +30,11 @@ class Pair(Struct, eq=False):
         found = self.after or self.before
         assert found is not None
         return found
+
+    @property
+    def type(self) -> str:
+        """The type of the call as it is now; as it was, if it is gone."""
+        return self.types[self.after is not None]
 
     @property
     def sign(self) -> str:
@@ -80,8 +86,11 @@ def compare(before: Trace, after: Trace) -> Difference:
         keys = [_key(call, above) for call in olds], [_key(call, above_now) for call in news]
         for i, j in match(*keys):
             pair = Pair(None if i is None else olds[i], None if j is None else news[j])
+            both = (before, pair.before), (after, pair.after)
+            one, other = ("" if call is None else type_in(trace, call) for trace, call in both)
+            pair.types = one, other
             if pair.before is not None and pair.after is not None:
-                pair.changes = of_calls(pair.before, pair.after)
+                pair.changes = of_calls(pair.before, pair.after, pair.types)
                 pair.time = ratio(pair.before, pair.after)
             into.append(pair)
             inside = pair.before.children if pair.before else [], pair.after.children if pair.after else []
@@ -127,11 +136,12 @@ def _uncalled(path: str, before: ModuleInfo | None, after: ModuleInfo | None) ->
     assert info is not None
     if before is None or after is None:
         if not info.container or info.parameters:
-            yield ModuleChange(REMOVED if after is None else ADDED, path, info.type, info.parameters)
+            yield ModuleChange(REMOVED if after is None else ADDED, path, type_of(info), info.parameters)
         return
-    changes = [Change("type", before.type, after.type)] if before.type != after.type else []
+    types = type_of(before), type_of(after)
+    changes = [Change("type", *types)] if types[0] != types[1] else []
     changes.extend(of_modules(before, after))
     if before.state != after.state:
         changes.append(Change("state", before.state, after.state))
     if changes:
-        yield ModuleChange(CHANGED, path, info.type, info.parameters, changes)
+        yield ModuleChange(CHANGED, path, types[1], info.parameters, changes)

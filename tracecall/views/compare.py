@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tracecall.calls import Call
-from tracecall.comparison import ADDED, REMOVED, Difference, Pair
+from tracecall.comparison import ADDED, REMOVED, Difference, Pair, model_of, type_in
 from tracecall.views import labels
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET
 from tracecall.views.merged import Column, Line, calls, grid, how, seen, times, tree_lines, type_text
@@ -99,8 +99,8 @@ def _columns(found: Comparison, lines: list[Line], errors: list[OutputError | No
 def _types(pair: Pair) -> str:
     """The type of a module; both, where the runs have another one at that place."""
     before = pair.before
-    if before is not None and before.kind == "module" and before.type != pair.call.type:
-        return labels.safe(f"{before.type} → {pair.call.type}")
+    if before is not None and before.kind == "module" and pair.after is not None and pair.types[0] != pair.types[1]:
+        return labels.safe(" → ".join(pair.types))
     return type_text(pair)
 
 
@@ -137,7 +137,7 @@ def _header(found: Comparison, width: int) -> Iterator[Text]:
     """What ran, how, and by what it is judged."""
     trace = found.difference.before
     mode = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}[trace.settings.grad_mode]
-    lines = [Text(labels.safe(trace.model.name), MODULE, overflow="fold")]
+    lines = [Text(labels.safe(model_of(trace)), MODULE, overflow="fold")]
     for part, style in (
         (labels.safe(trace.model.origin or ""), QUIET),
         (f"{labels.safe(found.names[0])} against {labels.safe(found.names[1])}", "not bold"),
@@ -171,7 +171,7 @@ def _verdict(found: Comparison, width: int) -> Iterator[Text]:
         by = "; ".join(part for part in (far, _odd(error)) if part)
         where = f", {labels.place(first.site)}" if first.site is not None and not labels.is_torch(first.site) else ""
         beyond = sum(error.beyond(found.tolerance) for error in found.errors.values())
-        what = f"{first.path or 'the root'} ({first.type})" if first.kind == "module" else first.name
+        what = f"{first.path or 'the root'} ({type_in(traces[0], first)})" if first.kind == "module" else first.name
         yield from _wrapped(f"✗ they part first at {what}{where}: {by}", width, BAD)
         yield from _wrapped(f"{calls(beyond)} of {len(found.compared):,} beyond the tolerance", width, "")
     elif not found.compared:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tracecall.comparison import ADDED, FEWEST, REMOVED, Change, Difference, ModuleChange, Pair
+from tracecall.comparison import ADDED, FEWEST, REMOVED, Change, Difference, ModuleChange, Pair, model_of
 from tracecall.views import labels
 from tracecall.views.header import MODULE, NOTE, QUIET
 from tracecall.views.merged import STYLES, Column, Line, calls, grid, how, seen, times, tree_lines, type_text
@@ -105,7 +105,7 @@ def _changes(changes: list[Change]) -> Iterator[Text]:
 def _header(difference: Difference, names: tuple[str, str]) -> Iterator[Text]:
     """Which traces these are, and what is not the same in how and where they were made."""
     before, after = difference.before, difference.after
-    title = Text(labels.safe(after.model.name), MODULE, overflow="fold")
+    title = Text(labels.safe(model_of(after)), MODULE, overflow="fold")
     title.append("   " + labels.safe(names[0]), QUIET).append(" → ", NOTE).append(labels.safe(names[1]), QUIET)
     yield title
     unlike = [*difference.settings, *difference.environment]

@@ -105,12 +105,12 @@ def signed(lines: list[Line]) -> bool:
 def name(pair: Pair) -> str:
     """A call by what the model's code calls it; the root by its class."""
     call = pair.call
-    return labels.safe(call.name if call.path or call.kind != "module" else call.path or call.type)
+    return labels.safe(call.name if call.path or call.kind != "module" else pair.type)
 
 
 def type_text(pair: Pair) -> str:
     """The type of a module's call."""
-    return labels.safe(pair.call.type) if pair.call.kind == "module" and pair.call.path else ""
+    return labels.safe(pair.type) if pair.call.kind == "module" and pair.call.path else ""
 
 
 def grid(lines: list[Line], columns: list[Column], width: int) -> list[Text]:
