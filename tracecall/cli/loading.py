@@ -38,9 +38,9 @@ class Wanted:
 
         check(self.model, self.inputs, device=self.device, dtype=self.dtype, seed=self.seed, names=self.unmade)
         if self.weights is not None:
-            from tracecall.loading.archives import existing_file
+            from tracecall.loading.archives import weights_file
 
-            existing_file(self.weights, "--weights")
+            weights_file(self.weights)
 
 
 class Watch(NamedTuple):
@@ -95,3 +95,11 @@ def load_target(wanted: Wanted, progress: Progress) -> Target:
     )
     progress(f"running {target.name}")
     return target
+
+
+def check_chosen(target: Target, only: str | None, types: str | None) -> None:
+    """Refuse a `--only` or `--filter` that nothing in this model can be, before it is run."""
+    if only is not None or types is not None:
+        from tracecall.loading.choosing import check_chosen as check
+
+        check(target.model, only, types)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tracecall.cli import options
-from tracecall.cli.loading import Wanted, load_target, watching
-from tracecall.cli.options import Operations as Operations
+from tracecall.cli.loading import Wanted, check_chosen, load_target, watching
 from tracecall.cli.options import whole
-from tracecall.cli.showing import TIMED, show_trace, shown_from
+from tracecall.cli.showing import TIMED, Shown, show_trace, shown_from
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -80,17 +79,18 @@ def run(
         raise TracecallError("--perfetto needs timing runs and --repeat 0 makes none; type --repeat 1")
     wanted = Wanted(model, inputs or [], device, dtype, number, train, weights=weights)
     wanted.check()
-    trace = _measured(wanted, shown.operations, runs, nan, as_json)
+    trace = _measured(wanted, shown, runs, nan)
     show_trace(trace, shown)
     if trace.error is not None:
         raise typer.Exit(1)
 
 
-def _measured(wanted: Wanted, ops: Operations, runs: tuple[int | None, int | None], nan: bool, as_json: bool) -> Trace:
+def _measured(wanted: Wanted, shown: Shown, runs: tuple[int | None, int | None], nan: bool) -> Trace:
     """Load and measure, and tell in the Trace how it was made."""
     warmup, repeat = runs
-    with watching(as_json=as_json) as watch:
+    with watching(as_json=shown.as_json) as watch:
         target = load_target(wanted, watch.progress)
+        check_chosen(target, shown.only, shown.types)
         from tracecall.diagnosis.findings import findings
         from tracecall.recording import measure, timing
 
@@ -98,7 +98,7 @@ def _measured(wanted: Wanted, ops: Operations, runs: tuple[int | None, int | Non
             target.model,
             target.args,
             target.kwargs,
-            operations=ops,
+            operations=shown.operations,
             inference=not wanted.train,
             warmup=timing.WARMUP if warmup is None else warmup,
             repeat=repeat,

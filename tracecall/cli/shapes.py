@@ -8,8 +8,7 @@ import typer
 
 from tracecall.cli import options, output
 from tracecall.cli.loading import Wanted, load_target, watching
-from tracecall.cli.options import one_of, whole
-from tracecall.cli.run import Operations
+from tracecall.cli.options import Operations, one_of, whole
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
