@@ -16,7 +16,7 @@ import pytest
 
 from tests.views.test_html import HOSTILE, failed, hostile, nested
 from tests.views.traces import cnn, module, operation, trace
-from tracecall.calls import Trace
+from tracecall.calls import Prediction, Trace
 from tracecall.views.html import page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -99,6 +99,18 @@ def test_a_call_opens_and_closes(opened: Opened) -> None:
     assert "blocks.4" in shown.locator("#details").inner_text()
     line.click()
     assert "fc3" not in seen(shown)
+
+
+def test_predictions_beyond_the_first_few_open(opened: Opened) -> None:
+    """With a click on how many there are."""
+    made = cnn()
+    made.prediction = [Prediction(f"out[{i}]", made.prediction[0].tensor, [1]) for i in range(30)]
+    shown = opened(made)
+    tensors = shown.locator("section[aria-labelledby=prediction-title] dt:visible")
+    assert tensors.count() == 4
+    shown.get_by_text("the next 20 tensors").click()
+    assert tensors.count() == 24
+    assert shown.get_by_text("and 6 more tensors").is_visible()
 
 
 def test_search_finds_paths_types_and_shapes(opened: Opened) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.views.traces import cnn, module, operation, spec, trace
-from tracecall.calls import Call, CallError, Cause, Finding, Fit, Site, Trace, Value
+from tracecall.calls import Call, CallError, Cause, Finding, Fit, Prediction, Site, Trace, Value
 from tracecall.errors import TracecallError
 from tracecall.views import html
 from tracecall.views.html import fragment, page
@@ -163,6 +163,31 @@ def test_findings_settings_and_the_prediction_are_there() -> None:
     assert "seed7" in text
     assert "untraced 290.0 µs" in text
     assert "medians of 100 runs" in text
+
+
+@pytest.mark.parametrize(
+    ("tensors", "listed", "said"),
+    [
+        (1, 1, []),
+        (4, 4, []),
+        (5, 5, ["the next 1 tensor"]),
+        (24, 24, ["the next 20 tensors"]),
+        (25, 24, ["the next 20 tensors", "and 1 more tensor"]),
+        (2000, 24, ["the next 20 tensors", "and 1,976 more tensors"]),
+        (4096, 24, ["the next 20 tensors", "and at least 4,072 more tensors"]),
+    ],
+)
+def test_of_many_predictions_a_few_are_listed(tensors: int, listed: int, said: list[str]) -> None:
+    """Four are seen at once, as in the terminal, twenty open with a click, and the rest is counted."""
+    made = cnn()
+    made.prediction = [Prediction(f"out[{i}]", made.prediction[0].tensor, [1]) for i in range(tensors)]
+    text = page(made)
+    section = " ".join(Read(text[text.index("prediction-title") :]).text.split())
+    assert len(re.findall(r"out\[\d+\]", section)) == listed
+    places = [section.index(one) for one in [*said, "How it was made"]]
+    assert places == sorted(places)
+    assert ("more" in section) == (tensors > listed)
+    assert ('<details class="predicted">' in text) == (tensors > 4)
 
 
 @pytest.mark.parametrize("write", [page, fragment])

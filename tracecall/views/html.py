@@ -39,7 +39,7 @@ def page(trace: Trace) -> str:
         script=_markup(script),
         data=_markup(as_json(data(trace, shown))),
         plain=plain(trace, shown),
-        prediction=list(prediction(trace)),
+        prediction=prediction(trace),
         settings=list(settings(trace)),
         measured=total_time(trace) > 0,
         unsteady=UNSTEADY if any(line.unsteady for line in shown) else "",

@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from tracecall.calls import Site, Trace
+from tracecall.calls import Prediction, Site, Trace
 from tracecall.views import labels
+from tracecall.views.below import _endless
 from tracecall.views.header import header
 
+FIRST = 4  # tensors of the prediction that are seen at once, as in the terminal
+CLOSED = 20  # that open with a click; the rest is counted
 _SELDOM_NEWS = ("weights-used", "unused")  # findings that come last
 _WIDE = 1_000_000  # columns: the browser wraps the header's lines
 
@@ -31,16 +34,26 @@ def said(trace: Trace) -> dict[str, Any]:
     }
 
 
-def prediction(trace: Trace) -> Iterator[dict[str, str]]:
-    """Each tensor that the model returned, with its first values."""
-    for one in trace.prediction:
-        values = [labels.number(value) for value in one.values]
-        whole = len(values) == math.prod(size for size in one.tensor.shape if isinstance(size, int))
-        yield {
-            "where": labels.safe(one.where),
-            "tensor": labels.tensor(one.tensor),
-            "numbers": ", ".join(values if whole or not values else [*values, "…"]),
-        }
+def prediction(trace: Trace) -> dict[str, Any]:
+    """The tensors that the model returned: the `first`, others that stand `closed`, and how many `more` there are."""
+    more = len(trace.prediction) - FIRST - CLOSED
+    least = "at least " if _endless(trace) else ""
+    return {
+        "first": [_predicted(one) for one in trace.prediction[:FIRST]],
+        "closed": [_predicted(one) for one in trace.prediction[FIRST : FIRST + CLOSED]],
+        "more": f"and {least}{more:,} more tensor{'' if more == 1 else 's'}" if more > 0 else "",
+    }
+
+
+def _predicted(one: Prediction) -> dict[str, str]:
+    """One tensor, with its first values."""
+    values = [labels.number(value) for value in one.values]
+    whole = len(values) == math.prod(size for size in one.tensor.shape if isinstance(size, int))
+    return {
+        "where": labels.safe(one.where),
+        "tensor": labels.tensor(one.tensor),
+        "numbers": ", ".join(values if whole or not values else [*values, "…"]),
+    }
 
 
 def settings(trace: Trace) -> Iterator[tuple[str, str]]:
