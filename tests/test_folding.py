@@ -237,6 +237,49 @@ def test_noise_is_not_far():
     assert lines(folded(model(*wild))) == ["layers.0 to layers.19 x20"]
 
 
+def pairs(slow: dict[int, float], count: int = 200) -> Trace:
+    """A model that calls `a` and `b` in turn; some calls of `a` are so much slower than the others."""
+    calls = [
+        module(name, name.upper(), (2, 8), (2, 8), us=slow.get(i, 1) if name == "a" else 1, line=20)
+        for i in range(count)
+        for name in "ab"
+    ]
+    return model(*calls, us=sum(call.host_ns or 0 for call in calls) / 1000)
+
+
+def test_a_few_slow_ones_stand_where_they_were_called():
+    """Among those that repeat in turn, the whole turn does."""
+    assert lines(folded(pairs({50: 90}))) == ["(a, b) x50", "a", "b", "(a, b) x149"]
+    assert lines(folded(pairs({50: 90, 51: 80, 120: 85}))) == [
+        *["(a, b) x50", "a", "b", "a", "b"],
+        *["(a, b) x68", "a", "b", "(a, b) x79"],
+    ]
+
+
+def test_many_slow_ones_are_no_exception():
+    """They would part the others into as many lines; the range shows them."""
+    shown = folded(pairs({7 + 4 * i: 90 + i for i in range(25)}))
+    assert lines(shown) == ["(a, b) x200"]
+    of_a = shown.calls[0].children[0].children[0].fold.host
+    assert (of_a.median_ns, of_a.least_ns, of_a.most_ns) == (1000, 1000, 114_000)
+
+
+def test_the_slowest_by_far_stands_out_among_many_slow_ones():
+    """A first call that sets things up, before a loop that stumbles now and then."""
+    assert lines(folded(pairs({0: 5000, **{7 + 8 * i: 90 + i for i in range(12)}}))) == ["a", "b", "(a, b) x199"]
+
+
+def test_levels_of_a_recursion_stay():
+    """Each holds the time of those inside it: the time of one would be true of none. `depth` closes them."""
+    inner = module("self", "Rec", (2, 8), (2, 8), us=10, path="")
+    for i in range(2, 30):
+        fc = module("fc", "Linear", (2, 8), (2, 8), us=9, path="fc")
+        inner = module("self", "Rec", (2, 8), (2, 8), fc, inner, us=10 * i, path="")
+    shown = folded(model(inner, us=300))
+    assert number(shown) == number(folded(model(inner, us=300), fold=False))
+    assert [call.name for call in folded(shown, depth=2).calls[0].children[0].children] == ["fc", "self"]
+
+
 def test_user_hooks_stay_as_they_are():
     """Each was registered by someone."""
     calls = [hook("log", "forward hook", line=40) for _ in range(4)]

@@ -2,6 +2,9 @@
 
 Which siblings repeat is known from signatures; those are merged first, and what is inside a merged call is folded
 then. So every call is merged a bounded number of times, however deep it is, and the cost grows with their number.
+
+The levels of a recursion are no siblings, and stay: each holds the time of those inside it, so that neither the time
+of all nor that of one would be true. `depth` closes them.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ WRITTEN_OUT = 6  # repeats that are no loop, each on a line of code of its own
 SAVED = 4  # lines that a group must spare: it adds one, and hides what runs in which order
 FAR, RATIO, SHARE = 3, 1.5, 0.01  # interquartile ranges; times the median, or its part; of the time of all
 MANY = 8  # if more than one in so many is far off, that is how they are, and the range shows it
+FEW = 3  # so many at most, of however many: each that stands alone parts the others into two lines
 
 
 def in_lines(trace: Trace) -> list[Call]:
@@ -112,20 +116,27 @@ class _Folding:
         return found
 
     def _far(self, each: list[list[Call]]) -> list[int]:
-        """Which repeats took far longer, or less, than the others: by more than their own times vary."""
+        """Which repeats took far longer, or less, than the others: by more than their own times vary.
+
+        Where those are many, only the ones that are far off even among them.
+        """
         times = known([_sum([_time(call) for call in repeat]) for repeat in each])
         if times is None:
             return []
-        ordered, middle = sorted(times), median(times)
-        far = FAR * (ordered[3 * len(times) // 4] - ordered[len(times) // 4])
+        middle = median(times)
+        away = [abs(time - middle) for time in times]
+        far = FAR * _quartiles(times)
         found = []
         for i, time in enumerate(times):
-            away = abs(time - middle)
             varies = sum(_varies(call) for call in each[i])
             ratio = time >= RATIO * middle or time * RATIO <= middle
-            if ratio and away > far and away > varies and away >= SHARE * self.whole:
+            if ratio and away[i] > far and away[i] > varies and away[i] >= SHARE * self.whole:
                 found.append(i)
-        return found if len(found) <= max(1, len(each) // MANY) else []
+        while len(found) > max(1, min(FEW, len(each) // MANY)):
+            usual = [away[i] for i in found]
+            least = max(RATIO * median(usual), median(usual) + FAR * _quartiles(usual))
+            found = [i for i in found if away[i] > least]
+        return found
 
 
 def _fewest(calls: list[Call], start: int, width: int) -> int:
@@ -144,6 +155,12 @@ def _time(call: Call) -> int | None:
 
 def _varies(call: Call) -> int:
     return (call.spread_ns if call.device_ns is None else call.device_spread_ns) or 0
+
+
+def _quartiles(times: list[int]) -> int:
+    """The interquartile range."""
+    ordered = sorted(times)
+    return ordered[3 * len(times) // 4] - ordered[len(times) // 4]
 
 
 def _sum(times: list[int | None]) -> int | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import msgspec
 
 from tracecall.calls import Call, Spread, TensorSpec, Value
+
+Shape = tuple[int | str, ...]
 
 # what is added up over calls that share a line, and of which one of them has the median
 _NUMBERS = ("host_ns", "host_self_ns", "device_ns", "device_self_ns", "spread_ns", "device_spread_ns", "flops",
@@ -84,20 +87,25 @@ def _ranges(lists: list[list[Value]]) -> list[Value]:
     shapes = [[value.value.shape for value in values if isinstance(value.value, TensorSpec)] for values in lists]
     if all(one == shapes[0] for one in shapes):
         return lists[0]
+    every = map(_shape, zip(*shapes, strict=True))
     found: list[Value] = []
-    tensor = 0
     for value in lists[0]:
         spec = value.value
         if isinstance(spec, TensorSpec):
-            sizes = tuple(_range([one[tensor][i] for one in shapes]) for i in range(len(spec.shape)))
-            stride = spec.stride if sizes == spec.shape else None
-            value = msgspec.structs.replace(value, value=msgspec.structs.replace(spec, shape=sizes, stride=stride))
-            tensor += 1
+            shape = next(every)
+            stride = spec.stride if shape == spec.shape else None
+            value = msgspec.structs.replace(value, value=msgspec.structs.replace(spec, shape=shape, stride=stride))
         found.append(value)
     return found
 
 
-def _range(sizes: list[int | str]) -> int | str:
+@functools.lru_cache(maxsize=64)  # what one call gives the next one takes: the same shapes again and again
+def _shape(shapes: tuple[Shape, ...]) -> Shape:
+    """The first shape with ranges for the sizes that differ."""
+    return tuple([_range(sizes) for sizes in zip(*shapes, strict=True)])
+
+
+def _range(sizes: Shape) -> int | str:
     if all(size == sizes[0] for size in sizes):
         return sizes[0]
     whole = [size for size in sizes if isinstance(size, int)]

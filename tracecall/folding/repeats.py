@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from operator import eq
+
+from msgspec import Struct
 
 LONGEST = 32  # siblings that repeat in turn
 ROUNDS = 4  # repeats within repeats within repeats: one more each
 FEWEST = 3
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(Struct, frozen=True):
     """One sibling, or a run of repeats: `count` times `body`, which begins at `start` and is `width` siblings wide."""
 
     start: int
