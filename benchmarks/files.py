@@ -2,7 +2,8 @@
 
 Saves, loads, folds and shows traces of 1,000, 10,000 and 100,000 calls: what a decoder of 32 blocks makes as it
 generates 2, 20 and 200 tokens. The traces are made by hand, with the shapes, sources and lines that a recording has.
-Each number is the median of the rounds, each in a process of its own, which says its peak memory.
+Each number is the median of the rounds, each in a process of its own, which says its peak memory. The commands run from
+compiled bytecode, as they do where tracecall is installed, whatever PYTHONDONTWRITEBYTECODE says here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tracecall.calls import Call, Environment, ModelInfo, ModuleInfo, Settings, 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS, HIDDEN = 32, 512
 TOKENS = (2, 20, 200)
+COLOURS = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
 
 
 def generated(tokens: int) -> Trace:
@@ -144,11 +146,16 @@ def measured(what: str, tokens: int, folder: Path) -> dict[str, float]:
     return {"seconds": seconds}
 
 
-def in_process(*arguments: str) -> dict[str, float]:
-    """Run Python once; returns its wall time, its peak memory, and what it printed as JSON, if it did."""
+def in_process(*arguments: str, **more: str) -> dict[str, float]:
+    """Run Python once; returns its wall time, its peak memory, and what it printed as JSON, if it did.
+
+    `more` are variables of its environment.
+    """
+    env = {**os.environ, "COLUMNS": "80", **more}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:
         assert run.stdout is not None and run.stderr is not None
         out, error = run.stdout.read(), run.stderr.read()
@@ -164,7 +171,7 @@ def in_process(*arguments: str) -> dict[str, float]:
 def main(rounds: int) -> None:
     """Measure everything at every size and print it as a table."""
     print(f"medians of {rounds} rounds    Python {sys.version.split()[0]}, {os.cpu_count()} CPUs\n")
-    print(f"{'calls':>8}  {'what':<28} {'seconds':>8}  {'µs a call':>9}  {'peak MB':>8}  {'file MB':>8}")
+    print(f"{'calls':>8}  {'what':<36} {'seconds':>8}  {'µs a call':>9}  {'peak MB':>8}  {'file MB':>8}")
     with tempfile.TemporaryDirectory() as folder:
         for tokens in TOKENS:
             calls, file = 0.0, str(Path(folder) / f"{tokens}.json")
@@ -172,13 +179,18 @@ def main(rounds: int) -> None:
                 rows = [in_process(__file__, "--one", what, str(tokens), folder) for _ in range(rounds)]
                 calls = rows[0].get("calls", calls)
                 report(calls, what, rows)
-            for name, options in (
-                ("show", []),
-                ("show --no-fold", ["--no-fold"]),
-                ("show --sort time", ["--sort", "time"]),
-                ("show --depth 2", ["--depth", "2"]),
+            bytecode = {"PYTHONPYCACHEPREFIX": str(Path(folder) / "bytecode")}
+            for name, options, more in (
+                ("show", [], {}),
+                ("show --no-fold", ["--no-fold"], {}),
+                ("show --no-fold, in colours", ["--no-fold"], COLOURS),
+                ("show --no-fold --explain", ["--no-fold", "--explain"], {}),
+                ("show --sort time", ["--sort", "time"], {}),
+                ("show --depth 2", ["--depth", "2"], {}),
             ):
-                rows = [in_process("-m", "tracecall", "show", file, *options) for _ in range(rounds)]
+                command = ("-m", "tracecall", "show", file, *options)
+                in_process(*command, **bytecode, **more)  # compiles what it imports
+                rows = [in_process(*command, **bytecode, **more) for _ in range(rounds)]
                 report(calls, f"tracecall {name}", rows)
 
 
@@ -187,7 +199,7 @@ def report(calls: float, what: str, rows: list[dict[str, float]]) -> None:
     seconds = statistics.median(row["seconds"] for row in rows)
     peak = max(row["peak"] for row in rows) / 1e6
     size = f"{rows[0]['bytes'] / 1e6:8.1f}" if "bytes" in rows[0] else ""
-    print(f"{calls:8,.0f}  {what:<28} {seconds:8.3f}  {seconds / calls * 1e6:9.2f}  {peak:8.0f}  {size}", flush=True)
+    print(f"{calls:8,.0f}  {what:<36} {seconds:8.3f}  {seconds / calls * 1e6:9.2f}  {peak:8.0f}  {size}", flush=True)
 
 
 if __name__ == "__main__":

@@ -342,6 +342,16 @@ LINES = [
         "--sort 'speed' is unknown; possible: time, self, flops, memory, params; type --sort time",
     ),
     (
+        ["run", "cnn", "--sort", "time", "--explain"],
+        "--sort time lists modules in a table, and --explain says what is in the tree; "
+        "type --sort time alone, or --explain",
+    ),
+    (
+        ["run", "cnn", "--sort", "time", "--no-fold"],
+        "--sort time adds up the calls of each module, and --no-fold shows each call in the tree; "
+        "type --sort time alone, or --no-fold",
+    ),
+    (
         ["run", "cnn", "--sort", "flops", "--repeat", "0"],
         "--sort flops needs timing runs and --repeat 0 makes none; type --repeat 1, or --sort memory",
     ),

@@ -188,21 +188,59 @@ def test_a_trace_that_is_nested_as_deep_as_a_file_can_hold_is_shown(tmp_path):
 
 
 @pytest.mark.parametrize("width", [20, 60, 120])
-def test_lines_are_written_as_rich_would_write_them(width, saved, capsys, monkeypatch):
-    """A line that fits goes by a shorter way than rich's, which is too slow for ten thousand."""
+@pytest.mark.parametrize("colours", [False, True])
+def test_lines_are_written_as_rich_would_write_them(width, colours, saved, capsys, monkeypatch):
+    """The tree's lines go by a shorter way than rich's, which is too slow for ten thousand."""
     from rich.console import Console, Group
 
-    from tracecall.cli import output
+    from tracecall.cli.showing import Shown, show_trace
     from tracecall.views.tree import tree
 
     monkeypatch.setenv("COLUMNS", str(width))
+    if colours:
+        monkeypatch.setenv("FORCE_COLOR", "1")
     trace = tracecall.load(saved)
     trace.settings.notes.append("a note that is longer than any terminal is wide " * 5)
-    output.show(lambda width: tree(trace, width=width, operations="all"))
+    show_trace(trace, Shown(operations="all", fold=False))
     ours = capsys.readouterr().out
     Console(width=width, highlight=False).print(Group(tree(trace, width=width, operations="all")))
     assert ours == capsys.readouterr().out
+    assert ("\x1b[" in ours) is colours
     assert len(ours.splitlines()) > 20
+
+
+def test_a_table_goes_as_deep_as_the_tree(saved):
+    """The modules up to that level; --explain and --no-fold have no meaning for it, and are refused."""
+    done = command("show", saved, "--sort", "params", "--depth", "0")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.split("\n\n")[1].splitlines()[1:]] == ["CNN"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--sort", "params", "--explain"),
+            "--sort params lists modules in a table, and --explain says what is in the tree; "
+            "type --sort params alone, or --explain",
+        ),
+        (
+            ("--no-fold", "--sort", "time"),
+            "--sort time adds up the calls of each module, and --no-fold shows each call in the tree; "
+            "type --sort time alone, or --no-fold",
+        ),
+    ],
+)
+def test_what_a_table_cannot_follow_is_refused(arguments, said, saved):
+    done = command("show", saved, *arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"tracecall: {said}\n")
+
+
+def test_a_picture_beside_a_table_may_be_unfolded(saved, tmp_path):
+    """The option is not without meaning then."""
+    done = command("show", saved, "--sort", "params", "--no-fold", "--svg", tmp_path / "tree.svg")
+    assert done.returncode == 0, done.stderr
+    assert "▾ params" in done.stdout
 
 
 def test_a_view_never_takes_the_place_of_what_it_shows(saved, tmp_path):

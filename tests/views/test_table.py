@@ -38,10 +38,10 @@ def elements(call: Call) -> int:
     return total
 
 
-def text(shown: Trace, sort: Sort = "time", width: int = 100) -> str:
+def text(shown: Trace, sort: Sort = "time", width: int = 100, depth: int | None = None) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, force_terminal=False, highlight=False)
-    console.print(table(shown, sort=sort, width=width))
+    console.print(table(shown, sort=sort, width=width, depth=depth))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -49,9 +49,9 @@ def drawing(shown: str) -> str:
     return textwrap.dedent(shown).strip("\n")
 
 
-def modules(shown: Trace, sort: Sort) -> list[str]:
+def modules(shown: Trace, sort: Sort, depth: int | None = None) -> list[str]:
     """The first column."""
-    return [line.split()[0] for line in text(shown, sort).split("\n\n")[1].splitlines()[1:]]
+    return [line.split()[0] for line in text(shown, sort, depth=depth).split("\n\n")[1].splitlines()[1:]]
 
 
 def test_the_cnn_by_time():
@@ -70,6 +70,27 @@ def test_the_cnn_by_time():
 
         FLOPs: matrix products, convolutions and attention; a multiply-add is two
         """)
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"),
+    [
+        (0, ["Net"]),
+        (1, ["Net", "encoder", "head"]),
+        (2, ["Net", "encoder", "encoder.fc", "head", "encoder.norm"]),
+        (None, ["Net", "encoder", "encoder.fc", "encoder.fc.act", "head", "encoder.norm"]),
+    ],
+)
+def test_as_deep_as_the_tree(depth, expected):
+    """What a deeper module took is in the ones that called it; a module counts at each level that it is called at."""
+    shape = (2, 8)
+    act = module("act", "ReLU", shape, shape, us=30, path="encoder.fc.act")
+    fc = module("fc", "Linear", shape, shape, act, us=60, path="encoder.fc")
+    norm = module("norm", "Norm", shape, shape, us=5, path="encoder.norm")
+    encoder = module("encoder", "Encoder", shape, shape, fc, norm, us=70)
+    head = module("head", "Head", shape, shape, us=20)
+    shown = trace(module("Net", "Net", shape, shape, encoder, head, us=100, path=""))
+    assert modules(shown, "time", depth) == expected
 
 
 def test_where_room_is_short_columns_that_say_least_go():

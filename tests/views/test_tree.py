@@ -944,3 +944,48 @@ def test_no_folded_line_is_wider_than_the_terminal(make, width):
     shown = text(make(), width=width)
     assert all(cell_len(line) <= width for line in shown.splitlines())
     assert all(f"×{count}" in shown for count in ((20, 11) if make is repeated else (10,)))
+
+
+def two_in_turn(slow: dict[int, float]) -> Trace:
+    """A root that calls two submodules in turn, two hundred times; some calls are so much slower than the others."""
+    calls = [
+        module(name, kind, (2, 8), (2, 8), us=slow.get(i, 1) if name == "attn" else 1, line=21)
+        for i in range(200)
+        for name, kind in (("attn", "Attention"), ("mlp", "MLP"))
+    ]
+    return trace(
+        module("Net", "Net", (2, 8), (2, 8), *calls, us=sum(call.host_ns or 0 for call in calls) / 1000, path="")
+    )
+
+
+def test_a_slow_one_among_repeats_has_a_line_where_it_was_called():
+    """The others share one before it and one after."""
+    assert text(two_in_turn({50: 90}), width=100).split("\n\n")[1] == drawing("""
+                                                      µs
+        Net.__call__              [2, 8] → [2, 8]  489.0
+        ├─ forward pre-hooks  none
+        ├─ forward  models/net.py:20
+        │  ├─ ×50 in turn                          100.0  █▋             each 2.0
+        │  │  ├─ attn  Attention  [2, 8] → [2, 8]    1.0  ▏         :21
+        │  │  └─ mlp   MLP        [2, 8] → [2, 8]    1.0  ▏         :21
+        │  ├─ attn     Attention  [2, 8] → [2, 8]   90.0  █▌        :21
+        │  ├─ mlp      MLP        [2, 8] → [2, 8]    1.0  ▏         :21
+        │  └─ ×149 in turn                         298.0  ████▉          each 2.0
+        │     ├─ attn  Attention  [2, 8] → [2, 8]    1.0  ▏         :21
+        │     └─ mlp   MLP        [2, 8] → [2, 8]    1.0  ▏         :21
+        └─ forward hooks  none
+        """)
+
+
+def test_many_slow_ones_among_repeats_are_in_their_range():
+    """A line for each would hide the loop."""
+    assert text(two_in_turn(dict.fromkeys(range(7, 200, 10), 9)), width=100).split("\n\n")[1] == drawing("""
+                                                      µs
+        Net.__call__              [2, 8] → [2, 8]  560.0
+        ├─ forward pre-hooks  none
+        ├─ forward  models/net.py:20
+        │  └─ ×200 in turn                         560.0  ████████       each 2.0 (2.0–10.0)
+        │     ├─ attn  Attention  [2, 8] → [2, 8]    1.0  ▏         :21
+        │     └─ mlp   MLP        [2, 8] → [2, 8]    1.0  ▏         :21
+        └─ forward hooks  none
+        """)

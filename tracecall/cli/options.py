@@ -56,7 +56,7 @@ SortBy = Annotated[
     typer.Option(
         "--sort",
         metavar="BY",
-        help="List the costliest modules instead of the tree: by time, self, flops, memory or params.",
+        help="List the costliest modules instead of the tree, up to --depth: by time, self, flops, memory or params.",
     ),
 ]
 Explain = Annotated[

@@ -5,7 +5,9 @@ A view is imported when it is asked for, so that `tracecall show` starts fast.
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -81,8 +83,26 @@ def shown_from(
         mermaid=mermaid,
         as_json=as_json,
     )
+    _check_together(shown)
     check_places(shown)
     return shown
+
+
+def _check_together(shown: Shown) -> None:
+    """Refuse what a table has no use for, and no file that is asked for has either."""
+    if shown.sort is None:
+        return
+    table = f"--sort {shown.sort}"
+    if shown.explain:
+        raise TracecallError(
+            f"{table} lists modules in a table, and --explain says what is in the tree; "
+            f"type {table} alone, or --explain"
+        )
+    if not shown.fold and shown.svg is None and shown.mermaid is None:
+        raise TracecallError(
+            f"{table} adds up the calls of each module, and --no-fold shows each call in the tree; "
+            f"type {table} alone, or --no-fold"
+        )
 
 
 def show_trace(trace: Trace, shown: Shown) -> None:
@@ -108,7 +128,7 @@ def show_trace(trace: Trace, shown: Shown) -> None:
     elif shown.sort is None or trace.error is not None:  # where a run ended, the tree shows
         _show_tree(folded(chosen, fold=shown.fold), shown)
     else:
-        _show_table(chosen, shown.sort)
+        _show_table(chosen, shown.sort, shown.depth)
     if refused:
         raise refused[0]
 
@@ -175,14 +195,16 @@ def _diagram(trace: Trace, shown: Shown) -> str:
 
 
 def _show_tree(trace: Trace, shown: Shown) -> None:
-    from tracecall.views.tree import tree
+    from rich.console import Console
 
-    output.show(
-        lambda width: tree(trace, width=width, depth=shown.depth, operations=shown.operations, explain=shown.explain)
-    )
+    from tracecall.views.tree import printed
+
+    # it prints into nothing: what is written is written by us
+    terminal = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty() or None, highlight=False)
+    output.write(printed(trace, terminal, depth=shown.depth, operations=shown.operations, explain=shown.explain))
 
 
-def _show_table(trace: Trace, order: Sort) -> None:
+def _show_table(trace: Trace, order: Sort, depth: int | None) -> None:
     from tracecall.views.table import table
 
-    output.show(lambda width: table(trace, sort=order, width=width))
+    output.show(lambda width: table(trace, sort=order, depth=depth, width=width))

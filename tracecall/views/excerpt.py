@@ -6,7 +6,7 @@ import msgspec
 from rich.text import Text
 
 from tracecall.calls import Call, Trace
-from tracecall.views.columns import lines
+from tracecall.views.lines import lines
 from tracecall.views.rows import Row, rows
 
 ABOVE = 3  # of the calls that it is in, beside the root

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 
 from tracecall.calls import Call, Hook, Site, TensorSpec, Trace, Value
@@ -100,9 +103,9 @@ def named(call: Call) -> str:
     return name if fold.inside else f"{name} ×{fold.count}"
 
 
-def cut_name(call: Call | None, name: str, width: int) -> str:
+def cut_name(name: str, width: int, *, folded: bool) -> str:
     """Exactly `width` cells of a row's name; of calls that share a row, their number stays where the names are cut."""
-    if call is None or call.fold is None or cell_len(name) <= width:
+    if not folded or cell_len(name) <= width:
         return pad(name, width)
     names, times, count = name.rpartition(" ×")
     if not times:
@@ -139,29 +142,51 @@ def place(site: Site | None) -> str:
 
 def arrow(call: Call, *, roomy: bool) -> str:
     """Input shapes → output shapes, with dtypes where the call changes them."""
-    own = {"parameter", "buffer"}
-    inputs = [
-        value.value
-        for value in call.inputs
-        if isinstance(value.value, TensorSpec)
-        and not (call.kind == "operation" and (value.source or "").partition(" ")[0] in own)
-    ] or (tensors(call.inputs) if call.kind == "operation" else [])
-    outputs = tensors(call.output)
+    return arrows(call)[0 if roomy else 1]
+
+
+def arrows(call: Call) -> tuple[str, str]:
+    """The same as it is written with room, and where room is short."""
+    inputs = tuple([value.value for value in call.inputs if isinstance(value.value, TensorSpec)])
+    if call.kind == "operation":
+        # its parameters say nothing about the data's shapes, unless there is nothing else
+        data = [value.value for value in call.inputs if (value.source or "").partition(" ")[0] not in _OWN]
+        inputs = tuple([one for one in data if isinstance(one, TensorSpec)]) or inputs
+    given = tuple([value.value for value in call.output])
+    if call.error is None:
+        return _flow(call.kind, inputs, given)
+    left, short = (_sides(inputs, given, roomy)[0] for roomy in (True, False))
+    plain = next((f"{v.where} {v.value}" for v in call.inputs if not isinstance(v.value, TensorSpec)), "")
+    if call.kind == "operation":
+        return f"{left} ✗ {safe(plain)}".strip(), f"{short} ✗ {safe(plain)}".strip()
+    return (f"{left} ✗".strip(), f"{short} ✗".strip()) if call.error.caught else (left, short)
+
+
+_OWN = ("parameter", "buffer")
+Given = tuple[TensorSpec | str, ...]
+
+
+@functools.lru_cache(maxsize=1024)  # a long trace has the same few shapes again and again
+def _flow(kind: str, inputs: tuple[TensorSpec, ...], given: Given) -> tuple[str, str]:
+    texts = []
+    for roomy in (True, False):
+        left, right = _sides(inputs, given, roomy)
+        if not any(isinstance(one, TensorSpec) for one in given):
+            right = safe(", ".join(map(str, given[:2]))) or "None"
+        if not inputs:
+            texts.append(f"→ {right}")
+        else:
+            texts.append(left if kind == "operation" and left == right else f"{left} → {right}")
+    return texts[0], texts[1]
+
+
+def _sides(inputs: tuple[TensorSpec, ...], given: Given, roomy: bool) -> tuple[str, str]:
+    outputs = [one for one in given if isinstance(one, TensorSpec)]
     dtypes = {spec.dtype for spec in inputs} != {spec.dtype for spec in outputs} and bool(inputs) and bool(outputs)
-    left, right = _group(inputs, dtypes, roomy), _group(outputs, dtypes, roomy)
-    if call.error is not None:
-        plain = next((f"{v.where} {v.value}" for v in call.inputs if not isinstance(v.value, TensorSpec)), "")
-        if call.kind == "operation":
-            return f"{left} ✗ {safe(plain)}".strip()
-        return f"{left} ✗".strip() if call.error.caught else left
-    if not outputs:
-        right = safe(", ".join(str(value.value) for value in call.output[:2])) or "None"
-    if not inputs:
-        return f"→ {right}"
-    return left if call.kind == "operation" and left == right else f"{left} → {right}"
+    return _group(inputs, dtypes, roomy), _group(outputs, dtypes, roomy)
 
 
-def _group(specs: list[TensorSpec], dtypes: bool, roomy: bool) -> str:
+def _group(specs: Sequence[TensorSpec], dtypes: bool, roomy: bool) -> str:
     """Some tensors' shapes; equal neighbours are counted, more than three kinds are cut."""
     texts: list[str] = []
     counts: list[int] = []
@@ -182,11 +207,8 @@ def _group(specs: list[TensorSpec], dtypes: bool, roomy: bool) -> str:
 
 def sources(call: Call) -> list[str]:
     """What the call's tensor inputs came from, each once, without the "input" and "parameter" of its own kind."""
-    found: dict[str, None] = {}
-    for value in call.inputs:
-        if isinstance(value.value, TensorSpec) and value.source:
-            found[safe(value.source)] = None
-    return list(found)
+    found = [safe(value.source) for value in call.inputs if value.source and isinstance(value.value, TensorSpec)]
+    return found if len(found) < 2 else list(dict.fromkeys(found))
 
 
 def pad(cell: str, width: int) -> str:
@@ -212,7 +234,12 @@ def parameters(trace: Trace) -> dict[str, int]:
 
 def is_torch(site: Site) -> bool:
     """Whether a line is torch's own."""
-    return site.file.replace("\\", "/").startswith("torch/")
+    return of_torch(site.file)
+
+
+def of_torch(file: str) -> bool:
+    """Whether a file is torch's own."""
+    return file.replace("\\", "/").startswith("torch/")
 
 
 def registered(hook: Hook) -> str:

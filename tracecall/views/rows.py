@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 from rich.text import Text
 
 from tracecall.calls import Call, Trace
@@ -13,8 +12,7 @@ from tracecall.views import labels
 from tracecall.views.header import BAD, MODULE, QUIET
 
 
-@dataclass
-class Row:
+class Row(Struct):
     """One line of the tree; a row with a `note` has no columns, nor has one that `says` a sentence."""
 
     guide: str
@@ -54,12 +52,12 @@ def explained(trace: Trace, shown: list[Row]) -> Iterator[Row]:
     failing = trace.failing()
     for i, row in enumerate(shown):
         yield row
-        below = row.guide.replace("├─ ", "│  ").replace("└─ ", "   ")
-        if i + 1 < len(shown) and len(shown[i + 1].guide) > len(row.guide):
-            below += "│  "  # the line to what stands inside goes on
         for kind, sentence in _sentences(row, failing):
             if kind not in said:
                 said.add(kind)
+                below = row.guide.replace("├─ ", "│  ").replace("└─ ", "   ")
+                if i + 1 < len(shown) and len(shown[i + 1].guide) > len(row.guide):
+                    below += "│  "  # the line to what stands inside goes on
                 yield Row(below, "", says=sentence)
 
 
@@ -142,10 +140,10 @@ def _shown(call: Call, operations: str, root: bool) -> bool:
 
     They do if there is nothing else to see (the root is torch.nn's own), if they failed, or did other modules' work.
     """
+    if call.kind != "operation":  # a group of several in turn is an operation too
+        return True
     if call.fold is not None and call.fold.size > 1:
         return any(_shown(child, operations, root) for child in call.children)
-    if call.kind != "operation":
-        return True
     if operations == "none":
         return call.error is not None
     return not call.internal or operations == "all" or root or call.error is not None or bool(call.reads)
@@ -189,6 +187,8 @@ Sibling = tuple[Call, bool, Call | None]
 
 def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[Sibling]:
     """The calls that are shown, each with whether it is the last and what stands before it."""
+    if not calls:
+        return []
     shown = [_alone(call, operations, root) for call in calls if _shown(call, operations, root)]
     return [(call, i == len(shown) - 1, shown[i - 1] if i else None) for i, call in enumerate(shown)]
 
@@ -218,8 +218,10 @@ def _row(call: Call, guide: str, previous: Call | None, operations: str) -> Row:
     kind = labels.safe(call.type) if call.kind == "module" else labels.grouped(call) if operations == "all" else ""
     found = labels.sources(call)
     # where room is short, a chain needs no arrows: what comes from the line above is not said again
-    above = "" if previous is None else previous.fold.last if previous.fold is not None else previous.name
-    obvious = previous is not None and [one.partition(" #")[0] for one in found] == [labels.safe(above)]
+    obvious = False
+    if previous is not None and len(found) == 1:
+        above = previous.name if previous.fold is None else previous.fold.last
+        obvious = found[0].partition(" #")[0] == labels.safe(above)
     name = mark + labels.named(call)
     if call.opaque:
         name += f"  opaque: {call.opaque}"

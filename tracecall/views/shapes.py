@@ -11,8 +11,8 @@ from rich.text import Text
 
 from tracecall.demands import Demand, ShapeReport
 from tracecall.views import labels
-from tracecall.views.columns import PROSE
 from tracecall.views.header import MODULE, NOTE, QUIET
+from tracecall.views.lines import PROSE
 from tracecall.views.tree import tree
 
 NEEDS = "needs  "

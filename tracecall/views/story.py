@@ -15,8 +15,8 @@ from rich.text import Text
 from tracecall.calls import TensorSpec, Value
 from tracecall.story import Evidence, Source, Step, Story
 from tracecall.views import labels
-from tracecall.views.columns import PROSE
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET
+from tracecall.views.lines import PROSE
 
 if TYPE_CHECKING:
     from rich.syntax import SyntaxTheme

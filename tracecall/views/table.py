@@ -39,9 +39,13 @@ class Row:
     parameters: int = 0
 
 
-def table(trace: Trace, *, sort: Sort = "time", width: int = 100) -> RenderableType:
-    """The header, then at most 20 modules, the costliest by `sort` first, as lines of at most `width` columns."""
-    rows = _rows(trace)
+def table(trace: Trace, *, sort: Sort = "time", depth: int | None = None, width: int = 100) -> RenderableType:
+    """The header, then at most 20 modules, the costliest by `sort` first, as lines of at most `width` columns.
+
+    `depth` counts module calls below the root, as in the tree: deeper ones are not listed, but their time is in those
+    that called them. None is all of them.
+    """
+    rows = _rows(trace, depth)
     key = _KEYS[sort]
     rows.sort(key=lambda row: (key(row) is None, -(key(row) or 0)))
     shown, hidden = rows[:ROWS], len(rows) - ROWS
@@ -75,17 +79,17 @@ def _on_device(trace: Trace) -> bool:
     return any(call.device_ns is not None for call in trace.calls)
 
 
-def _rows(trace: Trace) -> list[Row]:
+def _rows(trace: Trace, depth: int | None) -> list[Row]:
     """One row for each module that was called. A call inside a call of the same module adds to its own time only."""
     parameters = labels.parameters(trace)
     device = _on_device(trace)
     rows: dict[str, Row] = {}
     above: list[str | None] = []
-    for depth, call in trace.walk():
-        del above[depth:]
+    for level, call in trace.walk():
+        del above[level:]
         outermost = call.path not in above
         above.append(call.path if call.kind == "module" else None)
-        if call.kind != "module":
+        if call.kind != "module" or (depth is not None and level > depth):
             continue
         row = rows.get(call.path)
         if row is None:

@@ -14,9 +14,11 @@ from rich.text import Text
 from tracecall.calls import Trace
 from tracecall.folding import folded, limited
 from tracecall.views.below import failure, findings_lines, prediction
-from tracecall.views.columns import lines, total_time, unsteady
+from tracecall.views.columns import total_time, unsteady
 from tracecall.views.header import QUIET, header
+from tracecall.views.lines import lines
 from tracecall.views.rows import explained, rows
+from tracecall.views.styled import Line, Styles
 
 UNFOLDED = "×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all"
 UNSTEADY = "~ the middle half of its runs spans more than half of its median"
@@ -43,34 +45,32 @@ def tree(
 
     `explain` adds a sentence under the first line of each kind, and what the signs mean below the tree.
     """
-    upper = limited(trace, depth)
-    shown = list(rows(upper, operations))
-    if explain:
-        shown = list(explained(upper, shown))
-    drawn = lines(upper, shown, width)
-    parts: list[RenderableType] = [*header(trace, width), Text(), *drawn]
-    if explain and (signs := list(_signs(drawn, width))):
-        parts += [Text(), *signs]
-    if any(row.call is not None and row.call.fold is not None for row in shown):
-        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(UNFOLDED, max(20, width)))]
-    total = total_time(trace)
-    if any(row.call is not None and unsteady(row.call, total) for row in shown):
-        parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
-    if trace.prediction:
-        parts += [Text(), *prediction(trace, width)]
-    if trace.error is not None:
-        parts += [Text(), *failure(trace, width)]
-    if trace.findings:
-        parts += [Text(), *findings_lines(trace.findings, width)]
-    return Group(*parts)
+    return Group(*_parts(trace, width, depth, operations, explain))
 
 
-def _signs(drawn: list[Text], width: int) -> Iterator[Text]:
-    """What the signs in a tree mean, of those that it has."""
-    for sign, seen, meaning in SIGNS:
-        if any(re.search(seen, line.plain) for line in drawn):
-            for i, words in enumerate(textwrap.wrap(meaning, max(1, width - 5))):
-                yield Text(f"{'' if i else sign:<5}{words}", QUIET, no_wrap=True, overflow="ellipsis")
+def printed(
+    trace: Trace,
+    console: Console,
+    *,
+    depth: int | None = None,
+    operations: str = "forward",
+    explain: bool = False,
+) -> str:
+    """The same as `console` would print it, colours and all; nothing is printed.
+
+    The tree's own lines are written without rich, which takes a second and a half for ten thousand of them.
+    """
+    found: list[str] = []
+    styles = Styles(console)
+    width = console.width  # asked once: rich looks at the terminal each time
+    for part in _parts(trace, width, depth, operations, explain):
+        if isinstance(part, Line):
+            found.append(part.printed(width, styles) + "\n")
+        else:
+            with console.capture() as captured:
+                console.print(Group(part))  # bare, a Text is joined with others and wrapped as they are
+            found.append(captured.get())
+    return "".join(found)
 
 
 def text(
@@ -85,9 +85,41 @@ def text(
     """The same without colours, as `print(trace)` shows it: with repeats folded."""
     trace = folded(trace) if fold else trace
     width = width or shutil.get_terminal_size((100, 24)).columns
-    out = io.StringIO()
     console = Console(
-        file=out, width=width, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
+        file=io.StringIO(), width=width, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
     )
-    console.print(tree(trace, width=width, depth=depth, operations=operations, explain=explain))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    shown = printed(trace, console, depth=depth, operations=operations, explain=explain)
+    return "\n".join(line.rstrip() for line in shown.splitlines())
+
+
+def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain: bool) -> list[Line | Text]:
+    """The header, the tree, what its signs mean, and what stands below it."""
+    upper = limited(trace, depth)
+    shown = list(rows(upper, operations))
+    if explain:
+        shown = list(explained(upper, shown))
+    drawn = lines(upper, shown, width)
+    parts: list[Line | Text] = [*header(trace, width), Text(), *drawn]
+    if explain and (signs := list(_signs(drawn, width))):
+        parts += [Text(), *signs]
+    if any(row.call is not None and row.call.fold is not None for row in shown):
+        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(UNFOLDED, max(20, width)))]
+    total = total_time(trace)
+    if any(row.call is not None and unsteady(row.call, total) for row in shown):
+        parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
+    if trace.prediction:
+        parts += [Text(), *prediction(trace, width)]
+    if trace.error is not None:
+        parts += [Text(), *failure(trace, width)]
+    if trace.findings:
+        parts += [Text(), *findings_lines(trace.findings, width)]
+    return parts
+
+
+def _signs(drawn: list[Line | Text], width: int) -> Iterator[Text]:
+    """What the signs in a tree mean, of those that it has."""
+    every = "\n".join(line.plain for line in drawn)
+    for sign, seen, meaning in SIGNS:
+        if re.search(seen, every):
+            for i, words in enumerate(textwrap.wrap(meaning, max(1, width - 5))):
+                yield Text(f"{'' if i else sign:<5}{words}", QUIET, no_wrap=True, overflow="ellipsis")
