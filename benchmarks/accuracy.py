@@ -1,33 +1,53 @@
-"""Whether the times in a Trace are those of the model: `python benchmarks/accuracy.py [--repeat N]`.
+"""Whether the times in a Trace are those of the model.
 
-For each model: the corrected total beside the control run's median; the order of the modules' times beside that of
-torch.utils.benchmark, which runs each module alone on the input that it had (Spearman's rank correlation over modules
-of more than 20 µs); and whether the self times add up to the total. With a CUDA device the modules' device times are
-held against the sum of their kernels, which tests marked `cuda` check.
+    python benchmarks/accuracy.py [--rounds N] [--threads N] [--full]
+
+For each model, medians of several measurements (`--rounds`), with the least and the most:
+
+- the corrected total beside the control run's median;
+- whether the self times add up to the total: in each run they do exactly, their medians do so about;
+- the order of the modules' times beside that of each module alone on the input that it had, over modules of more than
+  20 µs (Spearman's rank correlation). Alone in two ways: in a loop by torch.utils.benchmark, where weights, input and
+  code stay in the processor's caches; and called once a round after all other modules, in the order of the model's
+  calls, as cold as in the model. The first is the yardstick that the project named; the second tells how much of the
+  distance to it is the caches'. `grouped` gives modules of equal type, configuration and input shapes the median of
+  their group on both sides: their order among themselves is noise.
+
+Both kinds of running alone are interleaved with the measurements, so that a change of the machine's speed meets all.
+One thread unless told otherwise: where other programs run, two threads that wait for each other measure the scheduler.
+--full adds ResNet-50 in its original size. With a CUDA device the modules' device times are held against the sum of
+their kernels, which tests marked `cuda` check.
 """
 
 import argparse
 import statistics
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from shapes import MODELS
+from shapes import MODELS, ResNet50
 from torch import nn
 from torch.utils.benchmark import Timer
 
 import tracecall
-from tracecall.calls import Call, Trace
+from tracecall.calls import Trace
 
 LEAST_NS = 20_000
+PASSES = 10  # of all modules in the model's order, a round
+
+Inputs = dict[str, tuple[Any, ...]]
+Times = dict[str, list[float]]
 
 
-def leaf_inputs(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[Any, ...]]:
-    """The arguments with which each module without submodules is called first."""
-    found: dict[str, tuple[Any, ...]] = {}
+def leaf_inputs(model: nn.Module, x: torch.Tensor) -> Inputs:
+    """Of each module without submodules, in call order, the arguments of its first call."""
+    found: Inputs = {}
 
     def keep(path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            found.setdefault(path, args)
+            # a copy: what follows may write into it, as nn.ReLU(inplace=True) does
+            found.setdefault(path, tuple(one.clone() if isinstance(one, torch.Tensor) else one for one in args))
 
         return hook
 
@@ -42,10 +62,25 @@ def leaf_inputs(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[Any, ...]]
     return found
 
 
-def alone(module: nn.Module, args: tuple[Any, ...]) -> float:
-    """The median of one module alone, in nanoseconds."""
-    timer = Timer("module(*args)", globals={"module": module, "args": args}, num_threads=torch.get_num_threads())
-    return float(timer.blocked_autorange(min_run_time=0.05).median * 1e9)
+def in_a_loop(model: nn.Module, inputs: Inputs, times: Times) -> None:
+    """torch.utils.benchmark's median of each module alone, in nanoseconds."""
+    for path, args in inputs.items():
+        timer = Timer(
+            "module(*args)",
+            globals={"module": model.get_submodule(path), "args": args},
+            num_threads=torch.get_num_threads(),
+        )
+        times.setdefault(path, []).append(timer.blocked_autorange(min_run_time=0.01).median * 1e9)
+
+
+def in_model_order(model: nn.Module, inputs: Inputs, times: Times) -> None:
+    """Each module alone, once a pass, with nothing attached."""
+    modules = [(path, model.get_submodule(path), args) for path, args in inputs.items()]
+    for _ in range(PASSES):
+        for path, module, args in modules:
+            begun = time.perf_counter_ns()
+            module(*args)
+            times.setdefault(path, []).append(time.perf_counter_ns() - begun)
 
 
 def spearman(first: list[float], second: list[float]) -> float:
@@ -64,45 +99,93 @@ def self_sum(trace: Trace) -> int:
     return sum(call.host_self_ns or 0 for _, call in trace.walk() if call.kind == "module")
 
 
-def report(name: str, repeat: int | None) -> None:
+def grouped(model: nn.Module, inputs: Inputs, times: dict[str, float]) -> list[float]:
+    """Each module's time, as the median of all that are configured alike and had inputs of the same shapes."""
+    groups: dict[object, list[float]] = {}
+    keys = {}
+    for path, ns in times.items():
+        module = model.get_submodule(path)
+        shapes = tuple(tuple(one.shape) for one in inputs[path] if isinstance(one, torch.Tensor))
+        keys[path] = (type(module), module.extra_repr(), shapes)
+        groups.setdefault(keys[path], []).append(ns)
+    return [statistics.median(groups[keys[path]]) for path in times]
+
+
+def report(name: str, make: Callable[[], tuple[nn.Module, torch.Tensor]], rounds: int) -> None:
     """One model's lines."""
-    model, x = MODELS[name]()
+    model, x = make()
+    traces: list[Trace] = []
+    loop: Times = {}
+    ordered: Times = {}
     with torch.inference_mode():
-        trace = tracecall.measure(model, (x,), operations="none", repeat=repeat)
         inputs = leaf_inputs(model, x)
-    assert trace.timing is not None
-    root = trace.calls[0]
-    total, control = root.host_ns or 0, trace.timing.untraced_ns
-    print(f"\n{name}: {trace.timing.runs} runs")
-    print(f"  untraced {control / 1e3:10.1f} µs   traced {trace.timing.traced_ns / 1e3:10.1f} µs")
-    line(f"corrected total {total / 1e3:10.1f} µs, of the control run's median", total / control, "0.95 … 1.05")
-    line("self times added up, of the total", self_sum(trace) / total, "about 1 (medians do not add up exactly)")
-    calls: dict[str, Call] = {}
-    for _, call in trace.walk():
-        if call.path in inputs and (call.host_ns or 0) > LEAST_NS:
-            calls.setdefault(call.path, call)
-    if len(calls) < 3:
-        print(f"  {len(calls)} modules of more than 20 µs: too few for an order")
+        for number in range(rounds):
+            traces.append(tracecall.measure(model, (x,), operations="none"))
+            if number == 0:  # modules that are nothing but a call are in no order
+                inputs = {path: args for path, args in inputs.items() if median_ns(traces, path) > LEAST_NS / 2}
+            in_a_loop(model, inputs, loop)
+            in_model_order(model, inputs, ordered)
+    times = [trace.timing for trace in traces if trace.timing is not None]
+    totals = [trace.calls[0].host_ns or 0 for trace in traces]
+    print(f"\n{name}: {rounds} measurements of {min(t.runs for t in times)} to {max(t.runs for t in times)} runs")
+    untraced = statistics.median(one.untraced_ns for one in times)
+    traced = statistics.median(one.traced_ns for one in times)
+    total = statistics.median(totals)
+    print(f"  untraced {untraced / 1e3:.1f} µs   traced {traced / 1e3:.1f} µs   corrected total {total / 1e3:.1f} µs")
+    line(
+        "corrected total, of the control run's median",
+        [ns / one.untraced_ns for ns, one in zip(totals, times, strict=True)],
+        "0.95 … 1.05",
+    )
+    line(
+        "self times added up, of the total",
+        [self_sum(trace) / ns for trace, ns in zip(traces, totals, strict=True)],
+        "about 1 (medians do not add up exactly)",
+    )
+    ours = {path: ns for path in inputs if (ns := median_ns(traces, path)) > LEAST_NS}
+    if len(ours) < 3:
+        print(f"  {len(ours)} modules of more than 20 µs: too few for an order")
         return
-    with torch.inference_mode():
-        apart = [alone(model.get_submodule(path), inputs[path]) for path in calls]
-    traced = [float(call.host_ns or 0) for call in calls.values()]
-    line(f"Spearman over {len(calls)} modules of more than 20 µs", spearman(traced, apart), "at least 0.95")
+    print(f"  Spearman over {len(ours)} modules of more than 20 µs   bound: at least 0.95")
+    for label, times_alone in (
+        ("alone in a loop (torch.utils.benchmark)", loop),
+        ("alone in the model's order", ordered),
+    ):
+        alone = {path: statistics.median(times_alone[path]) for path in ours}
+        every = spearman(list(ours.values()), list(alone.values()))
+        by_group = spearman(grouped(model, inputs, ours), grouped(model, inputs, alone))
+        ratio = statistics.median(ours[path] / alone[path] for path in ours)
+        print(f"    {label:40s} {every:.3f}   grouped {by_group:.3f}   in the model / alone, median {ratio:.2f}")
 
 
-def line(text: str, value: float, bound: str) -> None:
-    """A figure and what it should be."""
-    print(f"  {text}: {value:.3f}   bound: {bound}")
+def median_ns(traces: list[Trace], path: str) -> float:
+    """A module's first call, the median over the measurements."""
+    return statistics.median(next(iter(trace.find(path))).host_ns or 0 for trace in traces)
+
+
+def line(text: str, values: list[float], bound: str) -> None:
+    """A figure's median, least and most, and what it should be."""
+    print(f"  {text}: {statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})   bound: {bound}")
+
+
+def resnet50_full() -> tuple[nn.Module, torch.Tensor]:
+    """The original's width and image."""
+    return ResNet50().eval(), torch.randn(1, 3, 224, 224)
 
 
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=None)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--full", action="store_true")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for name in MODELS:
-        report(name, options.repeat)
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, threads: {options.threads}")
+    for name, make in MODELS.items():
+        report(name, make, options.rounds)
+    if options.full:
+        report("ResNet-50, original size", resnet50_full, options.rounds)
 
 
 if __name__ == "__main__":

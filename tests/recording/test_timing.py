@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 import tracecall
 from tracecall.calls import Call, Environment, ModelInfo, Trace
 from tracecall.recording import timing
+from tracecall.recording.calibration import Empties, Probed, from_passes, probe, typical
 from tracecall.recording.clocks import Overhead, Timed, timed_calls
+from tracecall.recording.rounds import Pass
 from tracecall.recording.timing import Samples, add_times, spread, take_samples
 
 MS = 1_000_000
@@ -110,7 +114,7 @@ class Run:
 def sampled(ns: int, **options: Any) -> tuple[Samples, Run]:
     clock = FakeClock()
     run = Run(clock, ns)
-    options = {"operations": False, "modules": [], **options}
+    options = {"operations": False, "modules": [], "scheduled": lambda: (0, 0), **options}
     return take_samples(run, clock=clock, overhead=FREE, **options), run
 
 
@@ -204,6 +208,162 @@ def test_clocks_see_module_calls_only_while_attached():
     assert calls[0].inside == 202
     assert calls[0].total == 100 + 100 + 1 + 2 * 2
     assert samples.untraced == [201]
+
+
+class Scheduler:
+    """Takes the processor away for `lost` ns in each run whose number is in `of`; tells before and after each run."""
+
+    def __init__(self, of: set[int], lost: int) -> None:
+        self.of, self.lost, self.told, self.sum, self.switches = of, lost, 0, 0, 0
+
+    def __call__(self) -> tuple[int, int]:
+        self.told += 1
+        if self.told % 2 == 0:
+            # there is always one: a switch alone, for no time, is no interruption
+            self.switches += 1
+            self.sum += self.lost if self.told // 2 - 1 in self.of else 0
+        return self.switches, self.sum
+
+
+def test_rounds_that_were_interrupted_are_left_out():
+    """Whichever of its two runs it was: runs 0 and 1 are those of round 0."""
+    samples, _ = sampled(50 * MS, scheduled=Scheduler({0, 5}, 1 * MS))
+    assert len(samples.untraced) == len(samples.traced) == len(samples.calls) == 5 - 2
+
+
+def test_less_than_a_hundredth_of_a_run_is_no_interruption():
+    """A switch of threads is over at once."""
+    samples, _ = sampled(50 * MS, scheduled=Scheduler({0, 5}, MS // 2))
+    assert len(samples.untraced) == 5
+
+
+def test_all_rounds_count_where_too_few_were_quiet():
+    """3 are needed."""
+    samples, _ = sampled(50 * MS, scheduled=Scheduler({0, 2, 4}, 1 * MS))
+    assert len(samples.untraced) == 5
+
+
+def test_all_rounds_count_that_were_asked_for():
+    """`repeat` is exact."""
+    samples, _ = sampled(50 * MS, repeat=5, scheduled=Scheduler({0, 5}, 1 * MS))
+    assert len(samples.untraced) == 5
+
+
+def test_methods_of_modules_are_replaced_once_for_all_runs():
+    """Each time Python would forget the attributes of all modules, which slows down the run that follows."""
+    torchs_own = nn.Module.__dict__["register_forward_hook"]
+    seen: list[object] = []
+    take_samples(
+        lambda: seen.append(nn.Module.__dict__["register_forward_hook"]),
+        modules=[],
+        operations=False,
+        overhead=FREE,
+        repeat=3,
+    )
+    assert len(seen) == timing.WARMUP + 2 * 3
+    assert set(map(id, seen)) == {id(seen[0])}
+    assert seen[0] is not torchs_own
+    assert nn.Module.__dict__["register_forward_hook"] is torchs_own
+
+
+# what clocks cost
+
+
+def test_empty_calls_tell_what_lies_outside_of_the_hooks():
+    """Each reading costs 1: of a call's four, two lie inside the hooks' bodies, one between them, one before."""
+    found = Empties(100, FakeClock(step=1)).measure()
+    # one reading more ends the whole
+    assert found == Pass(plain=1 / 100, traced=(2 * 100 + 1) / 100, between=1)
+    assert from_passes([found]).around == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("modules", "empty"), [(0, 100), (100, 100), (300, 300), (1000, 1000), (5000, 1000)])
+def test_as_many_empty_modules_as_the_model_has(modules, empty):
+    """Between 100 and 1,000: those of a large model are in no cache as it calls them."""
+    assert len(Empties(modules, FakeClock()).empty) == empty
+
+
+def test_the_cost_is_the_median_of_what_each_pass_adds():
+    """A machine that slows down slows both halves of a pass."""
+    passes = [Pass(1, 3, 2), Pass(10, 30, 20), Pass(2, 5, 3)]
+    assert from_passes(passes) == Overhead(around=3, within=1)
+
+
+def test_no_cost_is_negative():
+    """Noise may say so."""
+    assert from_passes([Pass(3, 1, 1)]).around == 0
+
+
+def test_the_cost_after_operations_is_mixed_with_that_of_calls_in_a_row():
+    """By how many calls of the run follow an operation; that of an operation itself is left alone."""
+    inside = Probed(Overhead(around=8, within=4), share=0.75)
+    assert inside.mixed_with(Overhead(around=4, within=0, operation=9)) == Overhead(around=7, within=3, operation=9)
+
+
+def test_several_probes_are_their_medians():
+    """One may have been interrupted."""
+    found = [Probed(Overhead(around, around / 2), share) for around, share in ((1, 0.5), (90, 0.5), (3, 0.75))]
+    assert typical(found) == Probed(Overhead(3, 1.5), 0.5)
+
+
+class Operates(nn.Module):
+    """Runs `count` operations."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.count):
+            x = x.neg()
+        return x
+
+
+def probed(model: nn.Module) -> Probed | None:
+    clock = FakeClock(step=1)
+    with torch.inference_mode():
+        x = torch.zeros(1)
+        return probe(lambda: model(x), lambda: None, list(model.modules()), Empties(0, clock), clock)
+
+
+def test_a_probe_tells_how_many_calls_follow_an_operation():
+    """Of the root and its three: two run operations, one of them several. The clock's readings are the costs."""
+    found = probed(nn.Sequential(Operates(1), Operates(0), Operates(5)))
+    # untraced the call's end is the only reading; with clocks there are four more, two inside the bodies
+    assert found == Probed(Overhead(around=(1 + 4 - 2) - 1, within=0), share=2 / 4)
+
+
+def test_the_calls_of_a_probe_are_none_of_the_models():
+    """Nor does anything stay behind."""
+    model = nn.Sequential(Operates(1), Operates(2))
+    tables = [dict(table) for table in (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)]
+    assert probed(model) == probed(model)
+    assert tables == [dict(t) for t in (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)]
+
+
+def test_nothing_to_probe_without_operations():
+    """Calls in a row are as the empty ones."""
+    assert probed(nn.Sequential(nn.Identity(), nn.Identity())) is None
+
+
+def test_no_probe_calls_hooks_of_the_users():
+    """A global hook need not expect the tracer's empty module."""
+    ran: list[nn.Module] = []
+    with torch_module.register_module_forward_pre_hook(lambda module, args: ran.append(module)):
+        assert probed(Operates(1)) is None
+    assert ran == []
+
+
+def test_a_model_that_bears_no_probe_is_timed_without():
+    """An exception under the mode is no reason to give up."""
+
+    class Refuses(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if torch.utils._python_dispatch._get_current_dispatch_mode() is not None:
+                raise RuntimeError("no modes, please")
+            return x.neg()
+
+    assert probed(Refuses()) is None
 
 
 # add_times
@@ -338,8 +498,6 @@ class Alternates(nn.Module):
 
 def test_measure_tells_of_runs_that_made_other_calls():
     """End to end."""
-    import torch
-
     trace = tracecall.measure(Alternates(), (torch.randn(2, 4),), repeat=4, operations="none")
     kinds = {finding.kind for finding in trace.findings}
     assert "other-calls" in kinds

@@ -15,7 +15,7 @@ from torch.nn.modules import module as torch_module
 import tracecall
 from tests.zoo.drawing import drawing, drawn, names
 from tracecall.calls import Call, Hook, Trace
-from tracecall.recording import clocks
+from tracecall.recording import calibration
 
 X = torch.ones(4, 3)
 
@@ -526,10 +526,10 @@ def test_a_global_hook_has_its_own_time(on_every_module: list[str]) -> None:
 
 def test_no_hook_of_the_users_runs_for_the_tracers_own_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     """It calls an empty module, which a global hook of the user's need not expect."""
-    monkeypatch.setattr(clocks, "_overhead", None)
+    monkeypatch.setattr(calibration, "_overhead", None)
     ran: list[str] = []
     with torch_module.register_module_forward_pre_hook(lambda module, args: ran.append(type(module).__name__)):
-        clocks.calibrate(calls=2, rounds=1)
+        calibration.calibrate(calls=2, rounds=1)
         Net()(X)
     assert ran == ["Net", "Linear", "ReLU"]
 

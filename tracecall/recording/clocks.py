@@ -1,13 +1,11 @@
 """Clocks in hooks: what one timing run of a model writes down, and the tracer's own time taken out of it.
 
 A clock is read as each hook is entered and as it is left: what lies between is the tracer's own time and is taken out
-of every call around it. What hooks cost outside of their own bodies (torch's longer way through `_call_impl`) is
-calibrated once a process on an empty module.
+of every call around it. What hooks cost outside of their own bodies is an Overhead; calibration.py measures it.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import threading
 import time
@@ -16,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
 from tracecall.recording.global_hooks import GlobalHooks
-from tracecall.recording.modes import QuietMode, run_unchanged, suited
+from tracecall.recording.modes import QuietMode, run_unchanged
 from tracecall.recording.opaque import Curtain
 from tracecall.recording.user_hooks import WatchedHook, always_called, is_last, listen, stop_listening, watch
 
@@ -167,62 +164,3 @@ def timed_calls(events: list[Any], overhead: Overhead) -> list[Timed] | None:
             stack[-1][4] += tracer + own + (left - entered) + overhead.around
             stack[-1][5] += total
     return None if stack else [call for call in found if call is not None]
-
-
-class _Empty(nn.Module):
-    def forward(self, x: object) -> object:
-        return x
-
-
-_overhead: Overhead | None = None
-
-
-def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 100, rounds: int = 5) -> Overhead:
-    """What clock hooks cost outside of their bodies on this machine, from calls of an empty module."""
-    global _overhead
-    if _overhead is not None:
-        return _overhead
-    with GlobalHooks().alone():
-        _overhead = _calibrate(clock, calls, rounds)
-    return _overhead
-
-
-def _calibrate(clock: Clock, calls: int, rounds: int) -> Overhead:
-    module = _Empty()
-    plain, traced, within = [], [], []
-    for _ in range(rounds):
-        begun = clock()
-        for _ in range(calls):
-            module(None)
-        plain.append((clock() - begun) / calls)
-        clocks = Clocks(clock)
-        with clocks.attached([]):
-            begun = clock()
-            for _ in range(calls):
-                module(None)
-            ended = clock()
-        events = clocks.events
-        bodies = sum(events[i + 2] - events[i] for i in range(0, len(events), 3))
-        traced.append((ended - begun - bodies) / calls)
-        between = sorted(events[i + 3] - events[i + 2] for i in range(0, len(events), 6))
-        within.append(between[len(between) // 2])
-    bare = statistics.median(plain)
-    around = max(0.0, statistics.median(traced) - bare)
-    return Overhead(around, statistics.median(within) - bare, _calibrate_operation(clock, calls, rounds))
-
-
-def _calibrate_operation(clock: Clock, calls: int, rounds: int) -> float:
-    """What running an operation through a dispatch mode costs, from one that does next to nothing."""
-    tensor = torch.zeros(1)
-    plain, timed = [], []
-    for _ in range(rounds):
-        begun = clock()
-        for _ in range(calls):
-            tensor.view(1)
-        plain.append((clock() - begun) / calls)
-        mode = suited(OperationClocks)(clock)
-        with mode:
-            for _ in range(calls):
-                tensor.view(1)
-        timed.append(statistics.median(time for _, time in mode.events))
-    return max(0.0, float(statistics.median(timed)) - statistics.median(plain))

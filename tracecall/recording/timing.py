@@ -1,7 +1,8 @@
 """Host times: control runs with nothing attached, interleaved with runs that only read clocks (see clocks.py).
 
-Interleaved, so that a change of the machine's speed meets both kinds. Nothing here touches a recorded run: its calls
-get their times from the medians of other runs that made the same calls.
+Interleaved, so that a change of the machine's speed meets both kinds, and the calls of empty modules by which the cost
+of the clocks is known (calibration.py). Nothing here touches a recorded run: its calls get their times from the medians
+of other runs that made the same calls.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from torch import nn
 
 from tracecall.calls import Call, Finding, Timing, Trace
-from tracecall.recording.clocks import Clock, Clocks, OperationClocks, Overhead, Timed, calibrate, timed_calls
+from tracecall.recording.calibration import Calibration, calibrate
+from tracecall.recording.clocks import Clock, Clocks, OperationClocks, Overhead, Timed, timed_calls
 from tracecall.recording.modes import suited
-from tracecall.recording.user_hooks import WatchedHook
+from tracecall.recording.rounds import FEWEST, Round, Scheduling, scheduling, timed_run, undisturbed
+from tracecall.recording.user_hooks import WatchedHook, listen, stop_listening
 
 Progress = Callable[[int, int], None]
 
 BUDGET_NS = 500_000_000  # the runs that fit in half a second,
-FEWEST, MOST = 3, 100  # but no fewer and no more than these
+MOST = 100  # but no more than these, and no fewer than FEWEST
 WARMUP = 2
+FREE = Overhead()
 
 
 class Ran(Protocol):
@@ -58,69 +62,92 @@ def take_samples(
     clock: Clock = time.perf_counter_ns,
     overhead: Overhead | None = None,
     more: Callable[[], None] | None = None,
+    scheduled: Scheduling = scheduling,
 ) -> Samples:
     """Interleave control runs, timing runs and, with `operations`, runs that time every operation.
 
     `prepare` comes before each, untimed; `modules` are those whose own hooks are timed too.
     `more` is one run more of another kind in each round, which prepares itself.
-    `repeat` None takes as many rounds as fit in half a second, at least 3 and at most 100.
+    `repeat` None takes as many rounds as fit in half a second, at least 3 and at most 100. It leaves out those in which
+    another program had the processor (`scheduled` tells), as long as 3 are left: a run of a few ms that is interrupted
+    lasts twice as long, and the longer of two kinds is interrupted more often.
+    `overhead` None measures what the clocks cost beside the runs.
     """
-    samples = Samples([], [], [], [])
-    overhead = calibrate() if overhead is None else overhead
-    samples.operation_overhead = overhead.operation
+    rounds: list[Round] = []
+    beside = Calibration(run, prepare, modules, clock, scheduled) if overhead is None else None
     collecting = gc.isenabled()
     gc.disable()
+    # for all runs: clocks that replaced methods of nn.Module one by one would each time make Python forget what it
+    # knows of the attributes of every module, and slow down the control run that follows
+    listen(_nobody)
     try:
         for _ in range(warmup):
             prepare()
             run()
         begun = clock()
-        done = 0
-        while done < (MOST if repeat is None else repeat):
-            _one_round(run, prepare, samples, modules, operations, clock, overhead)
+        while len(rounds) < (MOST if repeat is None else repeat):
+            rounds.append(_one_round(run, prepare, modules, operations, clock, scheduled, beside))
             if more is not None:
                 more()
-            done += 1
-            spent = clock() - begun
+            done, spent = len(rounds), clock() - begun
             if repeat is None and done >= FEWEST and spent + spent / done > BUDGET_NS:
                 break
             if progress is not None:
                 wanted = repeat if repeat is not None else max(FEWEST, min(MOST, int(BUDGET_NS * done / max(spent, 1))))
                 progress(done, wanted)
     finally:
+        stop_listening(_nobody)
         if collecting:
             gc.enable()
-    return samples
+    kept = rounds if repeat is not None else undisturbed([(one, one.interrupted) for one in rounds])
+    if overhead is None:
+        overhead = FREE if beside is None or not rounds else beside.overhead(kept)
+    calls = [timed_calls(one.events, overhead) for one in kept]
+    if operations and beside is not None:
+        overhead = replace(overhead, operation=calibrate(clock).operation)
+    return Samples(
+        untraced=[one.untraced for one in kept],
+        traced=[one.traced for one in kept],
+        calls=[found for found in calls if found is not None],
+        operations=[one.operations for one in kept if one.operations is not None],
+        operation_overhead=overhead.operation,
+    )
+
+
+def _nobody(module: nn.Module) -> None:
+    """Hears of hooks and does nothing."""
 
 
 def _one_round(
     run: Callable[[], object],
     prepare: Callable[[], None],
-    samples: Samples,
     modules: list[nn.Module],
     operations: bool,
     clock: Clock,
-    overhead: Overhead,
-) -> None:
+    scheduled: Scheduling,
+    beside: Calibration | None,
+) -> Round:
+    found = Round()
+    # empty modules in the same order as the model: each run finds the caches as the model's find them
+    if beside is not None:
+        found.empty, found.empty_interrupted = beside.call_empties()
     prepare()
-    begun = clock()
-    run()
-    samples.untraced.append(clock() - begun)
+    found.untraced, interrupted = timed_run(run, clock, scheduled)
     clocks = Clocks(clock)
     prepare()
     with clocks.attached(modules):
-        begun = clock()
-        run()
-        samples.traced.append(clock() - begun)
-    calls = timed_calls(clocks.events, overhead)
-    if calls is not None:
-        samples.calls.append(calls)
+        found.traced, found.interrupted = timed_run(run, clock, scheduled)
+    found.interrupted |= interrupted
+    found.keep(clocks.events)
     if operations:
         mode = suited(OperationClocks)(clock)
         prepare()
         with mode:
             run()
-        samples.operations.append(mode.events)
+        found.operations = mode.events
+    if beside is not None:
+        beside.end_round(found)
+    return found
 
 
 def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None]], modules: dict[int, str]) -> None:
