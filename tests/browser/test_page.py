@@ -94,10 +94,13 @@ def test_a_call_opens_and_closes(opened: Opened) -> None:
     shown = opened(blocks(100))
     assert "fc3" not in seen(shown)
     line = shown.locator("summary", has_text="blocks.4").first
+    inside = shown.locator("#tree .row .call", has_text="fc3")
     line.click()
+    inside.wait_for()  # a browser tells of a <details> that opened a moment later
     assert "fc3" in seen(shown)
     assert "blocks.4" in shown.locator("#details").inner_text()
     line.click()
+    inside.wait_for(state="hidden")
     assert "fc3" not in seen(shown)
 
 
