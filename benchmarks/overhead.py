@@ -2,11 +2,12 @@
 
     python benchmarks/overhead.py [--rounds N] [--peers]
 
-Every variant runs once a round, in turn and in one process, so that a machine that slows down slows all of them.
-"Added" is a variant's median over the untraced median, for each module call. The floor is a do-nothing global forward
-pre-hook and forward hook; with operations, the same pair under a do-nothing TorchDispatchMode. torchinfo, torchlens
-(the extra `peers`) and torch's own DebugMode and FlopCounterMode run beside them with --peers; torchlens patches torch
-as it is imported, so it runs in a process of its own beside the same floor.
+Every variant runs once a round, in turn and in one process, each between two untraced runs: what it added is its time
+over theirs, and the median of all rounds is taken, so that a machine that changes its speed does not count. Times are
+of the processor, on one thread: what another program takes in between is not in them. The floor is a do-nothing global
+forward pre-hook and forward hook; with operations, the same pair under a do-nothing TorchDispatchMode. torchinfo,
+torchlens (the extra `peers`) and torch's own DebugMode and FlopCounterMode run beside them with --peers; torchlens
+patches torch as it is imported, so it runs in a process of its own, beside untraced runs there.
 """
 
 import argparse
@@ -83,6 +84,8 @@ def variants(model: nn.Module, x: torch.Tensor, peers: bool) -> Runs:
             recorder.start()
             timed(model, x)
             recorder.stop()
+            if recorder.broken is not None:
+                raise recorder.broken  # a recording that gave up costs nothing
 
         return run
 
@@ -126,21 +129,32 @@ _elapsed = 0
 def timed(model: Callable[[Any], object], x: torch.Tensor) -> None:
     """Run once between two readings of the clock: attaching and detaching are not in it."""
     global _elapsed
-    begun = time.perf_counter_ns()
+    begun = time.thread_time_ns()
     model(x)
-    _elapsed = time.perf_counter_ns() - begun
+    _elapsed = time.thread_time_ns() - begun
 
 
 def interleave(runs: Runs, rounds: int) -> dict[str, float]:
-    """The median of each variant in nanoseconds; the first two rounds are not counted."""
-    samples: dict[str, list[int]] = {name: [] for name in runs}
+    """The untraced run's median, and the median of what each variant added to it; the first two rounds do not count."""
+    untraced = runs["untraced"]
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    before = once(untraced)
     for number in range(rounds + 2):
         for name, run in runs.items():
-            gc.collect()  # the garbage of one variant is not the next one's
-            run()
-            if number >= 2:
-                samples[name].append(_elapsed)
+            if run is not untraced:
+                took, after = once(run), once(untraced)
+                if number >= 2:
+                    samples[name].append(took - (before + after) / 2)
+                    samples["untraced"].append(after)
+                before = after
     return {name: statistics.median(times) for name, times in samples.items()}
+
+
+def once(run: Callable[[], object]) -> int:
+    """One run, after the garbage of the one before is gone."""
+    gc.collect()
+    run()
+    return _elapsed
 
 
 BOUNDS = (
@@ -158,7 +172,7 @@ def report(name: str, calls: int, medians: dict[str, float]) -> None:
     """One model's table, and the ratios that tracecall means to keep."""
     untraced = medians["untraced"]
     print(f"\n{name}: {calls:,} module calls, untraced {untraced / 1e6:.2f} ms")
-    added = {variant: (time - untraced) / calls / 1e3 for variant, time in medians.items() if variant != "untraced"}
+    added = {variant: time / calls / 1e3 for variant, time in medians.items() if variant != "untraced"}
     for variant, cost in added.items():
         print(f"  {variant:<28} {cost:9.2f} µs added a call")
     for ours, theirs, bound in BOUNDS:
@@ -175,8 +189,7 @@ def torchlens_alone(name: str) -> float | None:
     if done.returncode:
         print(f"  torchlens failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return None
-    untraced, traced = json.loads(done.stdout.splitlines()[-1])
-    return float(traced - untraced)
+    return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def run_torchlens(name: str) -> None:
@@ -191,7 +204,7 @@ def run_torchlens(name: str) -> None:
     }
     with torch.no_grad():
         medians = interleave(runs, 3)
-    print(json.dumps([medians["untraced"], medians["torchlens"]]))
+    print(json.dumps(medians["torchlens"]))
 
 
 def memory_and_growth() -> None:
@@ -231,10 +244,11 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--torchlens", metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     if options.torchlens:
         run_torchlens(options.torchlens)
         return
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {options.rounds} rounds")
+    print(f"torch {torch.__version__}, one thread, medians of {options.rounds} rounds, time of the processor")
     for name, make in MODELS.items():
         model, x = make()
         with torch.inference_mode():
@@ -246,7 +260,7 @@ def main() -> None:
             recorder.stop()
         calls = sum(1 for _, call in recorder.trace().walk() if call.kind == "module")
         if options.peers and (alone := torchlens_alone(name)) is not None:
-            medians["torchlens"] = medians["untraced"] + alone
+            medians["torchlens"] = alone
         report(name, calls, medians)
     with torch.inference_mode():
         memory_and_growth()

@@ -14,6 +14,8 @@ from tracecall import recording
 from tracecall.calls import Call, CallError, Environment, Settings, Site, TensorSpec, Trace, Value
 from tracecall.recording import values
 from tracecall.recording.hook_calls import add_missed
+from tracecall.recording.open_calls import NOTHING
+from tracecall.recording.operations import count_operations
 from tracecall.recording.recorder import Recorder
 from tracecall.recording.sites import Place, assignment_name, callee_text, expression_name, site
 from tracecall.recording.states import find_states
@@ -25,10 +27,9 @@ _OWN_FILES = (recording.__file__,)
 def trace_of(recorder: Recorder) -> Trace:
     """The recording as plain data; it holds no tensor, module, frame or exception."""
     modules = recorder.modules
+    _complete(recorder)
     missed = add_missed(recorder.missed_before)
     assignments = _tell_sites(recorder)
-    for value, plain in recorder.texts:
-        value.value = values.short(plain)
     infos = modules.infos()
     devices = modules.devices()
     trace = Trace(
@@ -56,12 +57,29 @@ def trace_of(recorder: Recorder) -> Trace:
     return trace
 
 
+def _complete(recorder: Recorder) -> None:
+    """What was left for the end of the run: empty lists, the texts of plain arguments, and the aten operations."""
+    waiting = list(recorder.calls)
+    while waiting:
+        call = waiting.pop()
+        if call.children is NOTHING:
+            call.children = []
+        if call.output is NOTHING:
+            call.output = []
+        for value in call.inputs:
+            plain: object = value.value  # until here, a plain argument of an operation may stand for its text
+            if not isinstance(plain, (str, TensorSpec)):
+                value.value = values.short(plain)
+        waiting.extend(call.children)
+    count_operations(recorder.operation_order)
+
+
 def _tell_sites(recorder: Recorder) -> dict[int, str]:
     """Make Sites of places; returns the names of assignments to an index, by the operation's id."""
     # by the place's id: there is one of each, and hashing code objects is slow
     sites: dict[int, Site | None] = {}
     names: dict[int, str | None] = {}
-    for place in recorder.places.values():
+    for place in (place for _, places in recorder.places.values() for place in places.values()):
         sites[id(place)] = None if place.code.co_filename in _OWN_FILES else site(place)
         names[id(place)] = assignment_name(place)
     assignments: dict[int, str] = {}

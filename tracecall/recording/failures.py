@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from tracecall.calls import Call, CallError, Trace, Value
 from tracecall.recording import values
+from tracecall.recording.open_calls import add
 from tracecall.recording.sites import Place, local_names, parsed, site
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def failing_expression(opened: OpenCall, error: BaseException, sources: Sources)
     call.error = describe(error, raised_here=True)
     call.inputs = _named_tensors(tree, frame, sources, opened)
     call.site = call.error.site = place  # type: ignore[assignment]  # as above
-    opened.call.children.append(call)
+    add(opened.call, call)
 
 
 def _frame(traceback: TracebackType | None, opened: OpenCall) -> tuple[FrameType, int] | None:

@@ -13,7 +13,7 @@ from tracecall.calls import Call, Finding, Value
 from tracecall.recording import values
 from tracecall.recording.hook_changes import hook_changes, hook_leaves, write_count
 from tracecall.recording.modules import ForwardNames
-from tracecall.recording.open_calls import OpenCall, Thread
+from tracecall.recording.open_calls import OpenCall, Thread, add
 from tracecall.recording.user_hooks import (
     WatchedHook,
     hook_name,
@@ -41,7 +41,7 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         before = hook_leaves(watcher, rest)
         call.inputs = [Value(where, values.spec(leaf)) for where, leaf in before if isinstance(leaf, torch.Tensor)]
         versions = [write_count(leaf) for _, leaf in before]
-        opened.call.children.append(call)
+        add(opened.call, call)
         given = {id(leaf): where for where, leaf in reversed(before) if isinstance(leaf, torch.Tensor)}
         running = _open_hook(recorder, thread, call, module, frame, watcher.hook, given)
         last = is_last(watcher, module, raised=opened.call.error is not None)
@@ -58,6 +58,9 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         raise
     try:
         thread.busy = True
+        for _, leaf in before:
+            if isinstance(leaf, torch.Tensor):
+                recorder.sources.look_again(leaf)
         changed = hook_changes(watcher, before, versions, running.written or set(), result)
         call.changed = changed or None
         if result is not None:
@@ -180,7 +183,7 @@ def _take_over(recorder: Recorder, opened: OpenCall, watcher: WatchedHook, call:
     if watcher.info.with_kwargs and isinstance(result, tuple) and len(result) == 2:
         args, kwargs = result
     given = args if isinstance(args, tuple) else (args,)
-    opened.arguments.clear()
+    opened.arguments = {}
     recorder.bind(call.output, given, kwargs, opened.names, None, opened.arguments)
     for value in call.output:
         value.source = None  # what a hook gives on came from the hook

@@ -32,6 +32,9 @@ class QuietMode(TorchDispatchMode):
 
 
 _C = torch._C
+_IN_PLACE_OR_VIEW = _C.DispatchKey.ADInplaceOrView
+# a key at a time: a guard with both sets of keys (_ForceDispatchKeyGuard) takes three times as long
+_excluded, _exclude = _C._dispatch_tls_is_dispatch_key_excluded, _C._dispatch_tls_set_dispatch_key_excluded
 _composite: dict[int, tuple[bool, Any]] = {}  # by id, since an operation's hash is a Python function; it is kept
 
 
@@ -43,15 +46,25 @@ def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
     """
     known = _composite.get(id(func))
     if known is None:
-        known = _composite[id(func)] = (_is_composite(func), func)
-    if known[0] and _C.is_inference_mode_enabled():
-        excluded = _C._dispatch_tls_local_exclude_set() - _IN_PLACE_OR_VIEW
-        with _C._ForceDispatchKeyGuard(_C._dispatch_tls_local_include_set(), excluded):
-            return func(*args, **kwargs) if kwargs else func(*args)
+        known = _composite[id(func)] = (is_composite(func), func)
+    if known[0] and torch.is_inference_mode_enabled():
+        return run_composite(func, args, kwargs)
     return func(*args, **kwargs) if kwargs else func(*args)
 
 
-def _is_composite(func: Any) -> bool:
+def run_composite(func: Any, args: Any, kwargs: Any) -> Any:
+    """Run a composite operation in inference mode as it runs without a mode."""
+    if not _excluded(_IN_PLACE_OR_VIEW):
+        return func(*args, **(kwargs or {}))
+    _exclude(_IN_PLACE_OR_VIEW, False)
+    try:
+        return func(*args, **kwargs) if kwargs else func(*args)
+    finally:
+        _exclude(_IN_PLACE_OR_VIEW, True)
+
+
+def is_composite(func: Any) -> bool:
+    """Whether an operation is made of others, and computes: a view does not."""
     if not isinstance(func, torch._ops.OpOverload):
         return False
     if any(returned.alias_info is not None for returned in func._schema.returns):
@@ -62,7 +75,6 @@ def _is_composite(func: Any) -> bool:
         return False
 
 
-_IN_PLACE_OR_VIEW = _C.DispatchKeySet(_C.DispatchKey.ADInplaceOrView)
 _skipping: dict[str, type[Any]] = {}
 
 

@@ -21,8 +21,8 @@ from tracecall.calls import Call, Value
 from tracecall.recording.direct_calls import look_for_bypass
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
-from tracecall.recording.open_calls import OpenCall, Thread
-from tracecall.recording.sites import Place, local_value
+from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
+from tracecall.recording.sites import local_value, place_of
 from tracecall.recording.user_hooks import always_called
 from tracecall.recording.values import PLAIN_TENSORS, spec
 
@@ -48,7 +48,7 @@ def _names(forward: Callable[..., Any] | None) -> ForwardNames:
 class Known:
     """What does not change from one call of a module to the next."""
 
-    __slots__ = ("full", "names", "opaque", "parameters", "path", "place", "type")
+    __slots__ = ("full", "inner", "names", "opaque", "parameters", "path", "type")
 
     def __init__(self, module: nn.Module, path: str) -> None:
         self.path = path
@@ -61,25 +61,38 @@ class Known:
         self.parameters = self.names.names
         self.full = self.names.full  # this many positional arguments leave no room for a keyword argument
         self.opaque = opaque(module)
-        self.place: Place | None = None  # where it was called last
+        self.inner = self.names.home == "torch" and path != "" and self.opaque is None
 
 
-def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., None], Callable[..., None]]:
-    """A forward pre-hook, a forward hook, and the function in the first that opens a call."""
+def caller_of(frame: FrameType) -> FrameType | None:
+    """The frame that called the module: past those of torch's own `_wrapped_call_impl` and the like."""
+    wrapped, call_impl, slow = CALL_CODES
+    caller = frame.f_back
+    # a set would hash code objects, which is slow
+    while caller is not None and ((code := caller.f_code) is wrapped or code is call_impl or code is slow):
+        caller = caller.f_back
+    return caller
+
+
+_CALLER = 4  # frames from a hook to what called the module: `inner`, `_call_impl`, `_wrapped_call_impl` are between
+_RAISED: Any = object()  # stands for the output that torch does not give where forward raised
+
+
+def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., None]]:
+    """A forward pre-hook and a forward hook. The first also opens a call that runs in another `frame`."""
     get_frame, reference = sys._getframe, weakref.ref
     functions_watched, no_torch_function = torch._C._len_torch_function_stack, torch._C.DisableTorchFunction
     local, sources = recorder.local, recorder.sources
-    made, written, find = sources.made_by, sources.written_by, sources.find
+    made, written, find, next_number = sources.made_by, sources.written_by, sources.find, sources.next_number
     known_modules = recorder.known
-    wrapped, call_impl, slow = CALL_CODES
     plain = PLAIN_TENSORS
-    places = recorder.places
     global_hooks = torch_module._global_forward_hooks
+    # where gradients are recorded, an output's requires_grad is set when the operation that made it has ended
+    steady, has_gradients = recorder.steady, torch.is_grad_enabled
 
-    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+    def before(module: nn.Module, args: tuple[Any, ...], frame: FrameType | None = None, quiet: bool = False) -> None:
         if not recorder.active:
             return
-        inner = get_frame(1)
         try:
             thread = local.thread
         except AttributeError:
@@ -87,123 +100,144 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         if thread is None:
             return
         try:
-            if functions_watched():
+            if functions_watched() and not quiet:  # a mode of the user's: what is asked of a tensor here is not for it
                 with no_torch_function():
-                    open_call(module, args, inner, inner.f_back, thread)  # type: ignore[arg-type]  # `_call_impl`
+                    recorder.before(module, args, frame or get_frame(2), True)
+                return
+            stack = thread.stack
+            known = known_modules.get(id(module))
+            above: OpenCall | None = stack[-1] if stack else None
+            # mostly the forward that `__call__` runs in the innermost open call asks: no other frame is then looked at
+            if (
+                above is not None
+                and (caller := above.body) is not None
+                and frame is None
+                and get_frame(_CALLER) is caller
+                and known is not None
+            ):
+                frame = get_frame(2)
+                place = above.places.get(caller.f_lasti) or place_of(caller, above.places)
             else:
-                open_call(module, args, inner, inner.f_back, thread)  # type: ignore[arg-type]  # `_call_impl`
+                frame = frame or get_frame(2)
+                caller = caller_of(frame)
+                above, known = look_around(module, thread, caller, known)
+                if known is None:
+                    return  # not under the root
+                place = None if caller is None else place_of(caller, recorder.places_in(caller.f_code))
+            inputs: list[Value] = []
+            # a Site is made of the place at the end
+            call = Call("module", known.path, "", known.type, inputs, NOTHING, place, children=NOTHING)  # type: ignore[arg-type]
+            if known.opaque is not None:
+                call.opaque = known.opaque
+            if above is None:
+                above = recorder.adopt(thread, call)
+            opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner)
+            names = known.parameters
+            if len(args) <= len(names):
+                for name, arg in zip(names, args):  # noqa: B905  # a forward may be given fewer than it has
+                    if type(arg) in plain:
+                        key = id(arg)
+                        entry = made.get(key)
+                        if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
+                            shown = entry[3] if steady and not has_gradients() else spec(arg)  # type: ignore[arg-type]
+                            inputs.append(Value(name, shown, entry[1]))  # type: ignore[arg-type]  # a label at the end
+                        else:
+                            inputs.append(Value(name, spec(arg), find(arg, above)))  # type: ignore[arg-type]  # likewise
+                    else:
+                        thread.busy = True
+                        recorder.value(inputs, name, arg, above, opened.named())
+                        thread.busy = False
+            else:
+                thread.busy = True
+                recorder.bind(inputs, args, None, known.names, above, opened.named())
+                thread.busy = False
+            if known.full != len(args):
+                kwargs: Any = local_value(frame, "kwargs")
+                if kwargs:
+                    thread.busy = True
+                    recorder.bind(inputs, (), kwargs, known.names, above, opened.named())
+                    thread.busy = False
+            # last, when nothing can fail any more: the model may have used up the stack
+            if above is None:
+                recorder.calls.append(call)
+            elif above.call.children is NOTHING:
+                above.call.children = [call]
+            else:
+                above.call.children.append(call)
+            stack.append(opened)
+            if recorder.missed:
+                recorder.add_missed(call)
         except RecursionError:
             thread.busy = False
             raise  # the model's own recursion has used up the stack: it would have raised here too
         except Exception as error:
             recorder.broke(error)
 
-    def open_call(module: nn.Module, args: tuple[Any, ...], inner: FrameType, frame: FrameType, thread: Thread) -> None:
-        caller = frame.f_back
-        # the frames of torch's own `_wrapped_call_impl` and the like; a set would hash code objects, which is slow
-        while caller is not None and ((code := caller.f_code) is wrapped or code is call_impl or code is slow):
-            caller = caller.f_back
-        stack = thread.stack
-        above: OpenCall | None = stack[-1] if stack else None
-        # mostly the forward that `__call__` runs in the innermost open call: its frame, `inner`, `_call_impl`
+    def look_around(
+        module: nn.Module, thread: Thread, caller: FrameType | None, known: Known | None
+    ) -> tuple[OpenCall | None, Known | None]:
+        """The open call that a call belongs to, and what is known of its module: None if it is not under the root."""
+        above: OpenCall | None = thread.stack[-1] if thread.stack else None
         direct = False
         if above is not None:
             outer = None if caller is None else caller.f_back
             direct = outer is not None and outer.f_back is above.frame
-            if not direct:
+            if direct:
+                above.body, above.places = caller, recorder.places_in(caller.f_code)  # type: ignore[union-attr]  # not None
+            else:
                 above = recorder.innermost(thread, caller)
-        known = known_modules.get(id(module))
         if known is None:
             if above is None and id(module) not in recorder.modules.paths:
-                return  # not under the root
+                return None, None
             known = recorder.know(module, above)
-        call = Call("module", known.path, "", known.type, [], [])
-        if known.opaque is not None:
-            call.opaque = known.opaque
-        if above is None:
-            look_for_bypass(recorder, caller, None)
-            above = recorder.adopt(thread, call)
-        elif not direct:
+        if not direct:
             look_for_bypass(recorder, caller, above)  # perhaps from a forward that was called directly
-        sources.number += 1
-        opened = OpenCall(call, module, frame, sources.number, known.names)
-        names, arguments = known.parameters, opened.arguments
-        if len(args) <= len(names):
-            for name, arg in zip(names, args):  # noqa: B905  # a forward may be given fewer than it has
-                if type(arg) in plain:
-                    value = Value(name, spec(arg))
-                    call.inputs.append(value)
-                    key = id(arg)
-                    entry = made.get(key)
-                    if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
-                        value.source = entry[1]  # type: ignore[assignment]  # a label is made of it at the end
-                    else:
-                        value.source = find(arg, above)  # type: ignore[assignment]  # likewise
-                    if key not in arguments:
-                        arguments[key] = name
-                else:
-                    thread.busy = True
-                    recorder.value(call.inputs, name, arg, above, arguments)
-                    thread.busy = False
-        else:
-            thread.busy = True
-            recorder.bind(call.inputs, args, None, known.names, above, arguments)
-            thread.busy = False
-        if known.full != len(args):
-            kwargs: Any = local_value(inner, "kwargs")
-            if kwargs:
-                thread.busy = True
-                recorder.bind(call.inputs, (), kwargs, known.names, above, arguments)
-                thread.busy = False
-        if caller is not None:
-            place, lasti = known.place, caller.f_lasti
-            if place is None or place.lasti != lasti or place.code is not caller.f_code:
-                spot = (id(caller.f_code), lasti)
-                place = known.place = places.get(spot) or places.setdefault(spot, Place(caller.f_code, lasti))
-            call.site = place  # type: ignore[assignment]  # a Site is made of it at the end
-        # last, when nothing can fail any more: the model may have used up the stack
-        (recorder.calls if above is None else above.call.children).append(call)
-        stack.append(opened)
-        if recorder.missed:
-            recorder.add_missed(call)
+        return above, known
 
-    def after(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+    def after(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
         if not recorder.active:
             return
-        frame = get_frame(1)
         try:
             thread = local.thread
         except AttributeError:
             return
         if thread is None or not thread.stack:
             return
-        # torch gives (kwargs, output) after a forward that returned, only (output,) after one that raised
-        run = frame if len(rest) == 1 else frame.f_back
-        opened = thread.stack[-1]
+        stack = thread.stack
+        opened = stack[-1]
         try:
-            if opened.frame is not run:
-                found = recorder.unwind(thread, run)
-                if found is None:
-                    return
-                opened = found
-            if len(rest) == 1:
+            if opened.args is not args or not args:  # another call, or a hook has replaced them
+                frame = get_frame(1)
+                # a forward that raised: torch gives (module, args, output), from `_call_impl` itself
+                run = frame if output is _RAISED else frame.f_back
+                if opened.frame is not run:
+                    found = recorder.unwind(thread, run)
+                    if found is None:
+                        return
+                    opened = found
+            if output is _RAISED:
                 recorder.failed(opened, sys.exception())
                 if not always_called(module):
                     recorder.close(thread)
                 return
             opened.returned = True
-            output = rest[1]
             if type(output) in plain and not functions_watched():
                 call = opened.call
-                call.output = [Value("", spec(output))]
-                sources.number = number = sources.number + 1
-                made[id(output)] = (reference(output), call, number)
+                key = id(output)
+                entry = made.get(key)
+                if entry is not None and entry[0]() is output:  # made inside, or handed through
+                    alive = entry[0]
+                    shown = entry[3] if steady and not has_gradients() else spec(output)  # type: ignore[arg-type]
+                else:
+                    alive, shown = reference(output), spec(output)
+                call.output = [Value("", shown)]
+                made[key] = (alive, call, next_number(), shown)
             else:
                 recorder.returned(thread, opened, output)
-            if module._forward_hooks or len(global_hooks) > 1:
+            if module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values()))):
                 return  # the user's hooks follow
-            if opened.failures is None and opened.returned and len(thread.stack) > 1:
-                del thread.stack[-1]
+            if opened.failures is None and len(stack) > 1:
+                del stack[-1]
             else:
                 recorder.close(thread)
         except RecursionError:
@@ -213,4 +247,4 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
 
     setattr(before, _OWN, True)
     setattr(after, _OWN, True)
-    return before, after, open_call
+    return before, after

@@ -34,6 +34,7 @@ class Modules:
                     if tensor is not None:
                         self.owners.setdefault(id(tensor), []).append((path, name))
                         self.tensor_labels.setdefault(id(tensor), f"{kind} {path + '.' if path else ''}{name}")
+        self.owner_paths = {key: {path for path, _ in owners} for key, owners in self.owners.items()}
         self.forward_codes: dict[int, CodeType] = {}  # by id: hashing code is slow
         for module in self.by_path.values():
             code = forward_code(getattr(type(module), "forward", None))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from types import FrameType
 from typing import Any
 
+import torch
 from msgspec import Struct
 from torch import nn
 
 from tracecall.calls import Call
 from tracecall.recording.modules import ForwardNames
+from tracecall.recording.sites import Place
+
+NOTHING: Any = ()  # stands for the empty lists of Calls while the model runs: most have no calls inside
 
 
 class OpenCall(Struct, eq=False):
@@ -23,15 +27,36 @@ class OpenCall(Struct, eq=False):
     frame: FrameType | None
     number: int
     names: ForwardNames
-    arguments: dict[int, str] = {}  # of tensors, by id: alive as long as the frame; msgspec copies the empty dict
+    args: tuple[Any, ...] | None = None  # of a module's call: the very object that torch gives to all its hooks
+    inner: bool = False  # a forward of torch.nn's own, below the root: nobody asked for its operations
+    arguments: dict[int, str] | None = None  # names of tensors, by id: alive as long as the frame; see `named`
+    body: FrameType | None = None  # the frame of its forward, once it was seen to be that; nothing is between the two
+    places: Any = None  # dict[int, Place]: those in the code of that frame, by the instruction
     failures: list[Call] | None = None  # calls inside that raised
     raising: BaseException | None = None  # what the last of them raised, while it may still pass through
     returned: bool = False  # forward did; the module's own hooks may still run
-    group: tuple[Any, ...] | None = None  # the expression whose operations belong together
+    group: Place | None = None  # the expression whose operations belong together
+    back: int = -1  # and the instruction from which its function was called; -1 in the forward itself
     first: Any = None  # the aten operation that began it
+    asked: int = -1  # and the instruction, of the function that the expression calls, that asked for it
     viewing: bool = False  # and whether only views have run since
     written: set[int] | None = None  # storages written in place, where somebody wants to know
     own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found
+
+    def named(self) -> dict[int, str]:
+        """The names of the tensors that it was given, by id; made when somebody asks, for most calls never."""
+        if self.arguments is None:
+            given = zip(self.names.names, self.args or ())  # noqa: B905  # a forward may be given fewer than it has
+            self.arguments = {id(arg): name for name, arg in reversed(list(given)) if isinstance(arg, torch.Tensor)}
+        return self.arguments
+
+
+def add(around: Call, call: Call) -> None:
+    """Put a call last inside another one."""
+    if around.children is NOTHING:
+        around.children = [call]
+    else:
+        around.children.append(call)
 
 
 class Thread:

@@ -14,26 +14,28 @@ SMALL = 64 * 2**20  # bytes
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Leave the model and torch's random number generators as they were found, also after an exception."""
-    modules = list(model.modules())
-    training = [(module, module.training) for module in modules]
-    gradients = [
-        (parameter, parameter.grad, _copy(parameter.grad) if torch.is_grad_enabled() else None)
-        for parameter in model.parameters()
-    ]
-    buffers = [
-        (module, name, buffer, _copy(buffer) if module.training or _small(buffer) else None)
-        for module in modules
-        for name, buffer in module._buffers.items()
-        if buffer is None or not torch.nn.parameter.is_lazy(buffer)
-    ]
-    restore = random_state(model)
+    # without torch-function modes: what is asked of the model here is not for the user's
+    with torch._C.DisableTorchFunction():
+        modules = list(model.modules())
+        training = [(module, module.training) for module in modules]
+        gradients = [
+            (parameter, parameter.grad, _copy(parameter.grad) if torch.is_grad_enabled() else None)
+            for parameter in model.parameters()
+        ]
+        buffers = [
+            (module, name, buffer, _copy(buffer) if module.training or _small(buffer) else None)
+            for module in modules
+            for name, buffer in module._buffers.items()
+            if buffer is None or not torch.nn.parameter.is_lazy(buffer)
+        ]
+        restore = random_state(model)
     try:
         yield
     finally:
-        restore()
-        for module, mode in training:
-            module.training = mode
-        with torch.no_grad():
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            restore()
+            for module, mode in training:
+                module.training = mode
             for parameter, gradient, kept in gradients:
                 if parameter.grad is not gradient:
                     parameter.grad = gradient

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,7 @@ from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Valu
 from tracecall.recording import user_hooks, values
 from tracecall.recording.direct_calls import DirectCalls, bypassed_module
 from tracecall.recording.global_hooks import GlobalHooks
+from tracecall.recording.model_code import changes_tensors, codes_of
 from tracecall.recording.modes import suited
 from tracecall.recording.module_calls import Known, is_own, make_hooks
 from tracecall.recording.modules import ForwardNames, Modules
@@ -46,9 +47,9 @@ class Recorder:
         self.calls: list[Call] = []
         self.sources = Sources(self.modules.tensor_labels)
         # while the model runs, a Call's site is a Place and a Value's source the Call that made it: told at the end
-        self.places: dict[tuple[int, int], Place] = {}  # by the code's id and the instruction; one for each
-        self.texts: list[tuple[Value, object]] = []
-        self.operation_order: list[tuple[Any, Call | None]] = []
+        self.places: dict[int, tuple[CodeType, dict[int, Place]]] = {}  # by the code's id and by the instruction
+        self.ran: list[Any] = []  # the aten operations, in their order
+        self.ran_in: list[Call | None] = []  # the operation that each belongs to, if it has one
         self.bypasses: dict[str, Place] = {}
         self.known = {id(module): Known(module, path) for path, module in self.modules.by_path.items()}
         self.missed: list[Call] = []  # pre-hooks of the call that begins, which could not be watched
@@ -63,12 +64,14 @@ class Recorder:
         self._owner = threading.get_ident()
         self._owner_thread = Thread()
         self._hooks = GlobalHooks()
-        self._watched: list[user_hooks.WatchedHook] = []
+        self.watched: list[user_hooks.WatchedHook] = []
         self._mode: Any = None
         self._direct_calls = DirectCalls(self.modules.by_path.values(), self.modules.forward_codes, self._forward_runs)
         self.forwards_hidden = False  # whether forwards may have been called directly where nobody could see it
+        # with operations, whatever is written in place is heard of: a tensor is as it was when it was made
+        self.steady = operations != "none" and not any(map(changes_tensors, codes_of(self.modules.by_path.values())))
         self._curtain = Curtain(list(self.modules.by_path.values()), self._hooks.hidden)
-        self._before, self._after, self._open_call = make_hooks(self)
+        self.before, self._after = make_hooks(self)
 
     # lifecycle
 
@@ -80,8 +83,8 @@ class Recorder:
         with _lock:
             _recording_threads[self._owner] = _recording_threads.get(self._owner, 0) + 1
         try:
-            self._watched = user_hooks.watch(list(self.modules.by_path.values()), self._run_hook, is_own)
-            self._hooks.attach(self._before, self._after)
+            self.watched = user_hooks.watch(list(self.modules.by_path.values()), self._run_hook, is_own)
+            self._hooks.attach(self.before, self._after)
             user_hooks.listen(self._heard)
             if self.operations != "none":
                 self._mode = self._enter_mode(self._owner_thread)
@@ -102,7 +105,7 @@ class Recorder:
             self._mode = None
             self._hooks.remove()
             user_hooks.stop_listening(self._heard)
-            for watcher in self._watched:
+            for watcher in self.watched:
                 watcher.put_back()
             self._curtain.put_back()
             restore_recursion_limit()
@@ -116,9 +119,9 @@ class Recorder:
             for call in self.calls:
                 if call.error is not None and error is None:
                     _caught(call)
-            self._watched = []
+            self.watched = []
             # the hooks refer to this object and it to them: without this, only the garbage collector would free both
-            del self._before, self._after, self._open_call, self._direct_calls
+            del self.before, self._after, self._direct_calls
 
     def broke(self, error: Exception) -> None:
         """The recorder failed: the model goes on undisturbed, and whoever asked for the trace is told at the end."""
@@ -133,7 +136,8 @@ class Recorder:
         """The finished recording as plain data."""
         from tracecall.recording.assembly import trace_of
 
-        return trace_of(self)
+        with torch._C.DisableTorchFunction():  # what is asked of the model here is not for a mode of the user's
+            return trace_of(self)
 
     def _enter_mode(self, thread: Thread) -> Any:
         from tracecall.recording.operations import OperationMode
@@ -142,7 +146,19 @@ class Recorder:
         mode.__enter__()
         return mode
 
+    @property
+    def operation_order(self) -> list[tuple[Any, Call | None]]:
+        """The aten operations in their order, each with the operation that it belongs to, if it has one."""
+        return list(zip(self.ran, self.ran_in, strict=True))
+
     # where calls belong
+
+    def places_in(self, code: CodeType) -> dict[int, Place]:
+        """The places in some code, by the instruction: hashing code is slow."""
+        found = self.places.get(id(code))
+        if found is None:
+            found = self.places[id(code)] = (code, {})  # the code is kept, so that its id stays its own
+        return found[1]
 
     def thread(self) -> Thread | None:
         """What this thread has open; None for a thread that belongs to another recording."""
@@ -170,7 +186,7 @@ class Recorder:
         path = self.modules.paths.get(id(module))
         if path is None:
             watchers = user_hooks.watch([module], self._run_hook, is_own, scope="module")
-            self._watched.extend(watchers)
+            self.watched.extend(watchers)
             path = self.modules.add(module, above.call.path if above else "", lambda key: self.known.pop(key, None))
             if watchers:
                 from tracecall.recording.hook_calls import missed_calls
@@ -256,8 +272,7 @@ class Recorder:
         call.output = []
         for name, leaf in values.parts("", output):
             if isinstance(leaf, torch.Tensor):
-                self.sources.made(leaf, call)
-                call.output.append(Value(name, values.spec(leaf)))
+                call.output.append(Value(name, self.sources.made(leaf, call)))
             else:
                 call.output.append(Value(name, values.short(leaf)))
 
@@ -324,10 +339,7 @@ class Recorder:
         thread = self.thread()
         if not self.active or thread is None:
             return compiled(*args, **kwargs)
-        try:
-            self._open_call(module, args, frame, frame, thread)
-        except Exception as error:
-            self.broke(error)
+        self.before(module, args, frame)
         with self._hooks.hidden():
             try:
                 output = compiled(*args, **kwargs)
@@ -350,7 +362,7 @@ class Recorder:
 
     def _heard(self, module: nn.Module) -> None:
         """A hook was registered on a module while this recording runs."""
-        self._watched.extend(user_hooks.watch([module], self._run_hook, is_own, scope="module"))
+        self.watched.extend(user_hooks.watch([module], self._run_hook, is_own, scope="module"))
 
     def add_missed(self, call: Call) -> None:
         """Pre-hooks that will run unwatched in this call, which has just begun: after the user's global ones."""

@@ -32,6 +32,15 @@ class Place(NamedTuple):
     lasti: int
 
 
+def place_of(frame: FrameType, known: dict[int, Place]) -> Place:
+    """The place where a frame is, one object for each: `known` are those in its code, by the instruction."""
+    lasti = frame.f_lasti
+    place = known.get(lasti)
+    if place is None:
+        place = known[lasti] = Place(frame.f_code, lasti)
+    return place
+
+
 def local_names(frame: FrameType) -> dict[str, object]:
     """The local variables of a running frame."""
     found = frame.f_locals

@@ -6,13 +6,15 @@ the table holds weak references, and a dead entry is overwritten when its addres
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from typing import Protocol
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from tracecall.calls import Call
+from tracecall.calls import Call, TensorSpec
+from tracecall.recording.values import spec
 
 Source = Call | str  # the call that made a tensor, or a label: "input x", "parameter pos_embed"
 
@@ -21,7 +23,9 @@ class Enclosing(Protocol):
     """The open call in whose forward a tensor is used."""
 
     number: int
-    arguments: dict[int, str]
+
+    def named(self) -> dict[int, str]:
+        """The names of the tensors that the call was given, by id."""
 
 
 class Sources:
@@ -29,27 +33,29 @@ class Sources:
 
     def __init__(self, labels: dict[int, str]) -> None:
         self._labels = labels  # of parameters and buffers, by id; the model keeps those alive
-        self.made_by: dict[int, tuple[weakref.ref[torch.Tensor], Call, int]] = {}
+        self.made_by: dict[int, tuple[weakref.ref[torch.Tensor], Call, int, TensorSpec]] = {}
         # a StorageWeakRef keeps the storage's address from being used again, not its memory
         self.written_by: dict[int, tuple[StorageWeakRef, Call, int]] = {}
-        self.number = 0  # of the latest event
+        self.next_number = itertools.count(1).__next__  # a number later than all before it
 
-    def next_number(self) -> int:
-        """A number later than all before it."""
-        self.number += 1
-        return self.number
-
-    def made(self, tensor: torch.Tensor, call: Call) -> None:
-        """`call` returned this tensor."""
-        self.number += 1
-        self.made_by[id(tensor)] = (weakref.ref(tensor), call, self.number)
+    def made(self, tensor: torch.Tensor, call: Call) -> TensorSpec:
+        """`call` returned this tensor, of which the spec is given back."""
+        made = spec(tensor)
+        self.made_by[id(tensor)] = (weakref.ref(tensor), call, self.next_number(), made)
+        return made
 
     def written(self, tensor: torch.Tensor, call: Call) -> None:
         """`call` changed this tensor in place, and with it every view of the same storage."""
         self.made(tensor, call)
         storage = storage_of(tensor)
-        if storage is not None:
-            self.written_by[storage._cdata] = (StorageWeakRef(storage), call, self.number)
+        if storage is not None and is_shared(storage):
+            self.written_by[storage._cdata] = (StorageWeakRef(storage), call, self.next_number())
+
+    def look_again(self, tensor: torch.Tensor) -> None:
+        """Somebody had this tensor who may have changed what it is (requires_grad) where no operation shows it."""
+        entry = self.made_by.get(id(tensor))
+        if entry is not None and entry[0]() is tensor:
+            self.made_by[id(tensor)] = (*entry[:3], spec(tensor))
 
     def pass_on(self, before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
         """These tensors are those under another identity: they came from where those came from."""
@@ -64,14 +70,14 @@ class Sources:
         entry = self.made_by.get(key)
         call, number = None, 0
         if entry is not None and entry[0]() is tensor:
-            _, call, number = entry
+            _, call, number, _ = entry
         if self.written_by:
             storage = storage_of(tensor)
             change = None if storage is None else self.written_by.get(storage._cdata)
             if change is not None and change[2] > number:
                 _, call, number = change
         if enclosing is not None and number <= enclosing.number:
-            where = enclosing.arguments.get(key)
+            where = enclosing.named().get(key)
             if where is not None:
                 return f"input {where}"
         return call if call is not None else self._labels.get(key)
@@ -83,6 +89,14 @@ def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
         return tensor.untyped_storage()
     except (NotImplementedError, RuntimeError):  # sparse, nested or functional tensors have none to show
         return None
+
+
+def is_shared(storage: torch.UntypedStorage) -> bool:
+    """Whether more than one tensor lies in this storage: views that are made later come from what made them."""
+    return bool(torch._C._storage_Use_Count(storage._cdata) > _ONE_TENSOR)
+
+
+_ONE_TENSOR = 2  # users: the tensor, and the Python object that is asked
 
 
 def storage_id(tensor: torch.Tensor) -> int:

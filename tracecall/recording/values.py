@@ -24,36 +24,57 @@ DEPTH = 16  # of nested containers
 TEXT = 60  # characters of a short repr
 
 PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter})  # types, not instances: a subclass may do anything
+_DENSE = torch.strided
 _EXACT = (type(None), bool, int, float, complex, type(Ellipsis), slice, range)
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)  # sizes of fake tensors
 _NUMBERS = frozenset((*_EXACT, *_SYMBOLIC))
 _TORCH_WORDS = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 
 _specs: dict[tuple[Any, ...], TensorSpec] = {}  # equal specs are one object: a Trace repeats few of them many times
+# (dtype, requires_grad, device, strides, spec) of the last dense tensor of each shape, contiguous (its strides are then
+# None) and not: faster to compare than to hash
+_Latest = dict[torch.Size, tuple[torch.dtype, bool, torch.device, tuple[int, ...] | None, TensorSpec]]
+_contiguous: _Latest = {}
+_strided: _Latest = {}
 
 
 def spec(tensor: torch.Tensor) -> TensorSpec:
     """Shape, dtype and device of any tensor (dense, sparse, quantized, nested, meta or a subclass)."""
     if type(tensor) in PLAIN_TENSORS:
         try:
-            key = (
-                tensor.shape,
-                tensor.dtype,
-                tensor.device,
-                tensor.requires_grad,
-                tensor.layout,
-                tensor.is_contiguous() or tensor.stride(),
-            )
-            known = _specs.get(key)
+            contiguous = tensor.is_contiguous()
+            latest = (_contiguous if contiguous else _strided).get(tensor.shape)
+            if latest is not None:
+                dtype, requires_grad, device, strides, known = latest
+                if (
+                    tensor.dtype is dtype
+                    and tensor.requires_grad is requires_grad
+                    and (contiguous or tensor.stride() == strides)
+                    and tensor.layout is _DENSE
+                    and tensor.device == device
+                ):
+                    return known
+            return _interned(tensor, contiguous)
         except (RuntimeError, TypeError):  # nested and CSR tensors lack some of these, symbolic sizes cannot be hashed
             return _odd_spec(tensor)
-        if known is None:
-            if len(_specs) > 10_000:
-                _specs.clear()
-            known = _specs[key] = _odd_spec(tensor)
-        return known
     with torch._C.DisableTorchFunctionSubclass():
         return _odd_spec(tensor)
+
+
+def _interned(tensor: torch.Tensor, contiguous: bool) -> TensorSpec:
+    """The one object for all specs that are equal to this tensor's."""
+    shape, dtype, device, requires_grad = tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad
+    strides = None if contiguous else tensor.stride()
+    key = (shape, dtype, device, requires_grad, tensor.layout, strides)
+    found = _specs.get(key)
+    if found is None:
+        if len(_specs) > 10_000:
+            for known in (_specs, _contiguous, _strided):
+                known.clear()
+        found = _specs[key] = _odd_spec(tensor)
+    if tensor.layout is _DENSE:
+        (_contiguous if contiguous else _strided)[shape] = (dtype, requires_grad, device, strides, found)
+    return found
 
 
 def _odd_spec(tensor: torch.Tensor) -> TensorSpec:
