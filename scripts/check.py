@@ -16,7 +16,10 @@ CHECKS = {
     "ruff check": ["-m", "ruff", "check", "."],
     "mypy --strict": ["-m", "mypy"],
     # import-linter has no `python -m`; its script may not be on PATH. Its cache outlives a renamed module.
-    "import-linter": ["-c", "from importlinter.cli import lint_imports_command as main; main(['--no-logo', '--no-cache'])"],
+    "import-linter": [
+        "-c",
+        "from importlinter.cli import lint_imports_command as main; main(['--no-logo', '--no-cache'])",
+    ],
     "pytest": ["-m", "pytest"],
 }
 
