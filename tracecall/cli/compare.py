@@ -6,13 +6,13 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tracecall.cli import options, output
 from tracecall.cli.loading import Wanted, Watch, load_target, watching
-from tracecall.cli.options import Operations, one_of, whole
+from tracecall.cli.options import Operations
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -58,19 +58,10 @@ def compare(
     ] = None,
     seed: options.Seed = None,
     train: options.Train = False,
-    depth: Annotated[
-        str | None, typer.Option(metavar="N", help="How many levels of submodules to show; all if not given.")
-    ] = None,
-    ops: Annotated[
-        str, typer.Option(metavar="WHICH", help="Operations to compare: none, forward (the model's own) or all.")
-    ] = "forward",
-    warmup: Annotated[
-        str | None, typer.Option(metavar="N", help="Runs before those that are timed; 2 if not given.")
-    ] = None,
-    repeat: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Timed runs; 0 skips timing; as many as fit in half a second if not given."),
-    ] = None,
+    depth: options.Depth = None,
+    ops: options.Ops = "forward",
+    warmup: options.Warmup = None,
+    repeat: options.Repeat = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON, all recorded calls, and nothing else.")
     ] = False,
@@ -81,13 +72,10 @@ def compare(
     or Inf in one run only, or another shape; and if nothing could be compared. Objects of other kinds are not compared,
     which is said. Calls that only one run makes are shown (+, −) and are no error.
     """
-    levels = whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
-    number = whole("--seed", seed, options.SEED_HINT)
-    runs = (
-        whole("--warmup", warmup, "for example: --warmup 5"),
-        whole("--repeat", repeat, "0 skips timing: --repeat 0"),
-    )
-    shown = one_of("--ops", ops, get_args(Operations), "all")
+    levels = options.levels(depth)
+    number = options.seeds(seed)
+    runs = options.runs(warmup, repeat)
+    shown = options.operations(ops)
     allowed = _tolerance(tolerance)
     asked = _asked(device, dtype, weights, against)
     wanted = Wanted(model, inputs or [], "cpu", None, number, train)

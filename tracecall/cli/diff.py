@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
-from tracecall.cli import output
-from tracecall.cli.options import Operations, one_of, whole
+from tracecall.cli import options, output
 
 
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="A trace file, as `tracecall run … --save` writes it.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The one to hold against it.")],
-    depth: Annotated[
-        str | None, typer.Option(metavar="N", help="How many levels of submodules to show; all if not given.")
-    ] = None,
-    ops: Annotated[
-        str, typer.Option(metavar="WHICH", help="Operations to show: none, forward (the model's own) or all.")
-    ] = "forward",
+    depth: options.Depth = None,
+    ops: options.Ops = "forward",
     everything: Annotated[bool, typer.Option("--all", help="Show the calls that did not change, too.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON, all calls, and nothing else.")
@@ -30,8 +25,8 @@ def diff(
     faster only where the medians ± their interquartile ranges, of at least 5 runs each, are more than 10 % apart; times
     alone never make the exit status 1, nor do other versions of torch or another machine.
     """
-    levels = whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
-    shown = one_of("--ops", ops, get_args(Operations), "all")
+    levels = options.levels(depth)
+    shown = options.operations(ops)
     from tracecall import tracefile
     from tracecall.comparison import compare
 

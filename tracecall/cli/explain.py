@@ -8,7 +8,7 @@ import typer
 
 from tracecall.cli import options, output
 from tracecall.cli.loading import Wanted, load_target, watching
-from tracecall.cli.options import one_of, whole
+from tracecall.cli.options import one_of
 
 if TYPE_CHECKING:
     from tracecall.story import Story, Topic
@@ -34,7 +34,7 @@ def explain(
     """Tell step by step what calling MODEL does, and prove each step."""
     from tracecall.story import TOPICS
 
-    number = whole("--seed", seed, options.SEED_HINT)
+    number = options.seeds(seed)
     topics = TOPICS if topic is None else (one_of("--topic", topic, TOPICS, "hooks"),)
     wanted = Wanted(model, inputs or [], device, dtype, number, train)
     wanted.check()

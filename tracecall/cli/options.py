@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import typer
 
@@ -11,7 +11,6 @@ from tracecall.errors import TracecallError
 Known = TypeVar("Known", bound=str)
 Operations = Literal["none", "forward", "all"]
 Sort = Literal["time", "self", "flops", "memory", "params"]
-SEED_HINT = "for example: --seed 1"
 
 Model = Annotated[
     str,
@@ -45,6 +44,12 @@ Weights = Annotated[
     ),
 ]
 Train = Annotated[bool, typer.Option("--train", help="Train mode with gradients, not eval in inference mode.")]
+
+Warmup = Annotated[str | None, typer.Option(metavar="N", help="Runs before those that are timed; 2 if not given.")]
+Repeat = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Timed runs; 0 skips timing; as many as fit in half a second if not given."),
+]
 
 # what of a trace is shown, in every command that shows one
 Depth = Annotated[
@@ -99,3 +104,26 @@ def one_of(option: str, text: str, known: tuple[Known, ...], example: str) -> Kn
         if text == one:
             return one
     raise TracecallError(f"{option} {text!r} is unknown; possible: {', '.join(known)}; type {option} {example}")
+
+
+def levels(depth: str | None) -> int | None:
+    """Read --depth."""
+    return whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
+
+
+def operations(ops: str) -> Operations:
+    """Read --ops."""
+    return one_of("--ops", ops, get_args(Operations), "all")
+
+
+def runs(warmup: str | None, repeat: str | None) -> tuple[int | None, int | None]:
+    """Read --warmup and --repeat."""
+    return (
+        whole("--warmup", warmup, "for example: --warmup 5"),
+        whole("--repeat", repeat, "0 skips timing: --repeat 0"),
+    )
+
+
+def seeds(seed: str | None) -> int | None:
+    """Read --seed."""
+    return whole("--seed", seed, "for example: --seed 1")

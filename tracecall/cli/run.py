@@ -8,7 +8,6 @@ import typer
 
 from tracecall.cli import options
 from tracecall.cli.loading import Wanted, check_chosen, load_target, watching
-from tracecall.cli.options import whole
 from tracecall.cli.showing import TIMED, Shown, show_trace, shown_from
 from tracecall.errors import TracecallError
 
@@ -32,13 +31,8 @@ def run(
     only: options.Only = None,
     filter_: options.Filter = None,
     no_fold: options.NoFold = False,
-    warmup: Annotated[
-        str | None, typer.Option(metavar="N", help="Runs before those that are timed; 2 if not given.")
-    ] = None,
-    repeat: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Timed runs; 0 skips timing; as many as fit in half a second if not given."),
-    ] = None,
+    warmup: options.Warmup = None,
+    repeat: options.Repeat = None,
     explain: options.Explain = False,
     nan: Annotated[
         bool, typer.Option("--nan", help="If the output holds NaN or Inf, find the call where that began.")
@@ -51,11 +45,8 @@ def run(
     as_json: options.AsJson = False,
 ) -> None:
     """Run MODEL once with hooks and show every call; then time it."""
-    number = whole("--seed", seed, options.SEED_HINT)
-    runs = (
-        whole("--warmup", warmup, "for example: --warmup 5"),
-        whole("--repeat", repeat, "0 skips timing: --repeat 0"),
-    )
+    number = options.seeds(seed)
+    runs = options.runs(warmup, repeat)
     shown = shown_from(
         depth=depth,
         ops=ops,

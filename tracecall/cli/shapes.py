@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tracecall.cli import options, output
 from tracecall.cli.loading import Wanted, load_target, watching
-from tracecall.cli.options import Operations, one_of, whole
+from tracecall.cli.options import Operations
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -35,12 +35,8 @@ def shapes(
     device: options.Device = "cpu",
     dtype: options.Dtype = None,
     train: options.Train = False,
-    depth: Annotated[
-        str | None, typer.Option(metavar="N", help="How many levels of submodules to show; all if not given.")
-    ] = None,
-    ops: Annotated[
-        str, typer.Option(metavar="WHICH", help="Operations to show: none, forward (the model's own) or all.")
-    ] = "forward",
+    depth: options.Depth = None,
+    ops: options.Ops = "forward",
     save_expected: Annotated[
         str | None, typer.Option(metavar="FILE", help="Save the shapes, for a later --expect.")
     ] = None,
@@ -51,8 +47,8 @@ def shapes(
     as_json: Annotated[bool, typer.Option("--json", help="Print the ShapeReport as JSON, and nothing else.")] = False,
 ) -> None:
     """Show MODEL's shapes as formulas of the names in --input, and what it demands of them."""
-    levels = whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1")
-    shown = one_of("--ops", ops, get_args(Operations), "all")
+    levels = options.levels(depth)
+    shown = options.operations(ops)
     if expect is not None and save_expected is not None:
         raise TracecallError("--expect and --save-expected exclude each other; type one of them")
     if meta and device != "cpu":

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from tracecall.cli import output
-from tracecall.cli.options import Operations, Sort, one_of, whole
+from tracecall.cli import options, output
+from tracecall.cli.options import Operations, Sort, one_of
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def shown_from(
 ) -> Shown:
     """The options as they were typed, read; one that cannot be meant is a TracecallError, at once."""
     shown = Shown(
-        depth=whole("--depth", depth, "0 shows the root alone, 1 its submodules: --depth 1"),
-        operations=one_of("--ops", ops, get_args(Operations), "all"),
+        depth=options.levels(depth),
+        operations=options.operations(ops),
         sort=None if sort is None else one_of("--sort", sort, get_args(Sort), "time"),
         explain=explain,
         fold=not no_fold,
