@@ -17,6 +17,7 @@ from tests.test_startup import imported_by
 from tests.views.traces import cnn
 from tracecall import tracefile
 from tracecall.calls import Site
+from tracecall.loading.devices import available_devices
 
 __all__ = ["tracecall"]  # the fixture
 
@@ -370,10 +371,15 @@ def test_what_cannot_be_done_is_one_line(tracecall: Command, arguments: tuple[st
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_without_cuda_the_refusal_is_that_of_run(tracecall: Command) -> None:
-    """The same line, and nothing is built before it."""
+def test_without_cuda_what_is_advised_can_be_done(tracecall: Command) -> None:
+    """One device would make both runs the same: another difference is named, unless there is one already."""
     done = tracecall("compare", "cnn", "--device", "cpu,cuda")
-    assert (done.status, done.out) == (2, "")
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert done.err.startswith("tracecall: --device cuda: CUDA is not available here")
+    here = available_devices()
+    other = f"type --device cpu,{here[-1]}" if len(here) > 1 else "type --dtype float32,bfloat16 instead, or compare"
+    assert other in done.err
+    done = tracecall("compare", "cnn", "--device", "cpu,cuda", "--dtype", "float32,bfloat16")
     assert done.err == tracecall("run", "cnn", "--device", "cuda").err
 
 

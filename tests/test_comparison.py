@@ -229,9 +229,15 @@ def test_the_interval_is_of_medians_and_their_spreads() -> None:
 
 def test_a_spread_as_wide_as_the_time_leaves_the_interval_open() -> None:
     """Then it may be any multiple."""
-    found = ratio(timed(100, 100), timed(100, 0))
-    assert found is not None
-    assert found.high is None
+    assert ratio(timed(100, 100), timed(100, 0)) == Ratio(100_000, 100_000, 1.0, 0.5, None)
+    assert ratio(timed(100, 0), timed(100, 100)) == Ratio(100_000, 100_000, 1.0, None, 2.0)
+    assert ratio(timed(100, 100), timed(100, 130)) == Ratio(100_000, 100_000, 1.0, noisy=True)
+
+
+def test_an_open_interval_may_still_be_beyond_noise() -> None:
+    """Its known end tells."""
+    assert verdict(timed(100, 100), timed(1000, 10)) == "slower"
+    assert verdict(timed(1000, 10), timed(100, 100)) == "faster"
 
 
 def test_a_call_that_was_not_timed_has_no_ratio() -> None:

@@ -128,3 +128,16 @@ def test_expected_shapes(shapes, tmp_path):
     assert other.status == 1
     assert "[B, 16, H, W] → [B, 16, 28, 28]" in other.out
     assert "forward pre-hooks" not in other.out
+
+
+def test_the_model_is_not_written_over(shapes, tmp_path):
+    """Expected shapes go elsewhere: refused before the model is run, as is a folder that is not there."""
+    file = tmp_path / "net.py"
+    file.write_text("raise RuntimeError")
+    done = shapes(str(file), "--save-expected", str(file))
+    said = f"--save-expected {file} is the file that MODEL comes from; type another name for --save-expected"
+    assert done == (2, "", f"tracecall: {said}\n")
+    assert file.read_text() == "raise RuntimeError"
+    done = shapes(str(file), "--save-expected", str(tmp_path / "none" / "e.json"))
+    assert (done.status, done.out) == (2, "")
+    assert "cannot be written: there is no folder" in done.err

@@ -251,7 +251,7 @@ def test_a_view_never_takes_the_place_of_what_it_shows(saved, tmp_path):
     for name in (file, tmp_path / "." / "trace.json.gz", link):
         done = command("show", file, "--html", name)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "FILE and --html both name" in done.stderr
+        assert done.stderr == f"tracecall: --html {name} is the file that is shown; type another name for --html\n"
     assert file.read_bytes() == saved.read_bytes()
     done = command("show", file, "--html", tmp_path / "x", "--svg", f"{tmp_path}/./x")
     assert done.returncode == 2

@@ -178,7 +178,29 @@ def test_an_older_version_is_read(tmp_path):
     trace = tracefile.load(tmp_path / "old.json", upgrades={0: from_0})
     assert trace.format_version == 1
     assert trace.calls[0].host_ns == 12_000
-    assert "format version 0, which this tracecall no longer reads" in refusal(tmp_path / "old.json")
+    assert "format version 0, which never was; save a trace with" in refusal(tmp_path / "old.json")
+
+
+def test_a_version_that_is_read_no_longer_is_refused(tmp_path, monkeypatch):
+    """Of which there is none yet."""
+    (tmp_path / "old.json").write_bytes(changed())
+    monkeypatch.setattr(tracefile, "FORMAT_VERSION", 2)
+    assert "format version 1, which this tracecall no longer reads; save a trace" in refusal(tmp_path / "old.json")
+
+
+def test_a_file_without_a_version_is_refused(tmp_path):
+    """Whatever is saved says its version."""
+    plain = json.loads(changed())
+    del plain["format_version"]
+    (tmp_path / "t.json").write_text(json.dumps(plain))
+    assert "missing required field `format_version`" in refusal(tmp_path / "t.json")
+
+
+def test_what_never_was_a_trace_is_not_advised_to_be_written_over(tmp_path):
+    """It may be a model's source."""
+    (tmp_path / "net.py").write_text("import torch\n")
+    said = refusal(tmp_path / "net.py")
+    assert said.endswith("; save a trace with `tracecall run MODEL --save trace.json`")
 
 
 def test_a_damaged_file_of_an_older_version_is_refused(tmp_path):
@@ -209,7 +231,7 @@ HOSTILE = {
     "unknown kind": (changed(calls=[{"kind": "exec", "path": "", "name": "", "type": ""}]), r"$.calls[0].kind"),
     "text for a number": (changed(timing={"untraced_ns": "1", "traced_ns": 1}), r"$.timing.untraced_ns"),
     "a version that is text": (changed(format_version="__import__('os')"), r"$.format_version"),
-    "a version below": (changed(format_version=-1), "format version -1"),
+    "a version below": (changed(format_version=-1), "format version -1, which never was"),
     "paths that do not agree": (changed(modules={"a": {"path": "b", "type": "T"}}), "the module at 'a' says"),
     "a huge number": (changed(timing={"untraced_ns": 10**400, "traced_ns": 1}), r"$.timing.untraced_ns"),
     "a huge prediction": (

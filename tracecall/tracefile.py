@@ -28,9 +28,10 @@ from tracecall.writing import name_of, reason, write_whole
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
-# A file of version N, as plain JSON, to version N + 1. There is none yet: version 1 is the first.
+# A file of version N, as plain JSON, to version N + 1. There is none yet.
 UPGRADES: Mapping[int, Upgrade] = {}
 
+FIRST_VERSION = 1
 LARGEST = 2 * 1000**3  # bytes of JSON, unzipped: some two million calls
 DEEPEST = 2000  # calls inside calls; Python's own limit lets a model nest some 300
 _CHUNK = 1 << 20
@@ -42,6 +43,12 @@ _LONGEST_PLACE = 120  # characters of the way to a field: calls inside calls may
 
 
 class _Version(msgspec.Struct):
+    format_version: int
+
+
+class _Saved(Trace, kw_only=True):
+    """A Trace as it stands in a file: `encoded` always writes the version, and what lacks it is another file."""
+
     format_version: int
 
 
@@ -93,7 +100,8 @@ def _finite(value: float | int | bool | str) -> float | int | bool | str:
 
 def _decoded(path: str | Path, data: bytes, upgrades: Mapping[int, Upgrade]) -> Trace:
     try:
-        trace = msgspec.json.decode(data, type=Trace)
+        saved = msgspec.json.decode(data, type=_Saved)
+        trace = Trace(**{name: getattr(saved, name) for name in Trace.__struct_fields__})
         version = trace.format_version
     except msgspec.ValidationError as error:  # well-formed, of another shape: of another version?
         version = msgspec.json.decode(data, type=_Version).format_version
@@ -117,9 +125,8 @@ def _upgraded(path: str | Path, data: bytes, version: int, upgrades: Mapping[int
     plain = msgspec.json.decode(data, type=dict[str, Any])
     for number in range(version, FORMAT_VERSION):
         if number not in upgrades:
-            raise TracecallError(
-                f"{name_of(path)} has format version {version}, which this tracecall no longer reads; record it anew"
-            )
+            why = "which this tracecall no longer reads" if version >= FIRST_VERSION else "which never was"
+            raise TracecallError(f"{name_of(path)} has format version {version}, {why}; {_ADVICE}")
         try:
             plain = upgrades[number](plain)
         except (LookupError, TypeError, AttributeError) as error:  # what every file of that version has is not there
@@ -196,6 +203,8 @@ def _read(path: str | Path, largest: int) -> bytes:
     return data
 
 
+# not the file's own name: it may be a model's source, or anything else that is not to be written over
+_ADVICE = "save a trace with `tracecall run MODEL --save trace.json`"
 _TOO_LARGE = "it holds more than {largest:,} bytes of JSON, the most that is read"
 
 
@@ -220,10 +229,7 @@ def _unzipped(path: str | Path, data: bytes, largest: int) -> bytes:
 
 
 def _refused(path: str | Path, why: str) -> TracecallError:
-    return TracecallError(
-        f"{name_of(path)} is no whole saved trace ({why}); "
-        f"write it anew with `tracecall run MODEL --save {name_of(path)}`"
-    )
+    return TracecallError(f"{name_of(path)} is no whole saved trace ({why}); {_ADVICE}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -279,7 +280,7 @@ def test_the_command_lists_what_does_not_fit(tmp_path, monkeypatch, capsys):
     assert (status, out) == (2, "")
     first, *others = err.splitlines()
     assert first.startswith(
-        "tracecall: --weights w.pt does not fit CNN: 8 missing, 2 unexpected (of its 8 tensors); type"
+        f"tracecall: --weights {tmp_path / 'w.pt'} does not fit CNN: 8 missing, 2 unexpected (of its 8 tensors); type"
     )
     assert others == [
         "  missing: conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc1.weight, fc1.bias and 2 more",
@@ -293,7 +294,59 @@ def test_the_command_refuses_what_is_no_weights_before_the_model_is_built(tmp_pa
     (tmp_path / "net.py").write_text("raise RuntimeError")
     status, _, err = run(monkeypatch, capsys, str(tmp_path / "net.py"), "--weights", str(tmp_path / "w.pt"))
     assert status == 2
-    assert err.startswith("tracecall: --weights w.pt is a whole pickled object (torch.nn.modules.linear.Linear)")
+    assert err.startswith(
+        f"tracecall: --weights {tmp_path / 'w.pt'} is a whole pickled object (torch.nn.modules.linear.Linear)"
+    )
+
+
+def test_the_file_is_named_as_it_was_typed(tmp_path, monkeypatch, capsys):
+    """A folder may hold many parts of one name."""
+    (tmp_path / "w").mkdir()
+    monkeypatch.chdir(tmp_path)
+    torch.save(nn.Linear(2, 3).state_dict(), "w/part.pt")
+    _, _, err = run(monkeypatch, capsys, "cnn", "--weights", "w/part.pt")
+    assert err.startswith("tracecall: --weights w/part.pt does not fit CNN")
+    Path("w/part.pt").write_bytes(b"no weights")
+    _, _, err = run(monkeypatch, capsys, "cnn", "--weights", "w/part.pt")
+    assert err.startswith("tracecall: w/part.pt is neither weights")
+
+
+@pytest.mark.parametrize("option", ["--save", "--html", "--svg", "--mermaid"])
+def test_weights_are_not_written_over(option, tmp_path, monkeypatch, capsys):
+    """By their own name or another."""
+    file = tmp_path / "w.pt"
+    torch.save(load("cnn").model.state_dict(), file)
+    (tmp_path / "link").symlink_to(file)
+    before = file.read_bytes()
+    for name in (str(file), f"{tmp_path}/./w.pt", str(tmp_path / "link")):
+        done = run(monkeypatch, capsys, "cnn", "--weights", str(file), option, name, "--repeat", "0")
+        said = f"tracecall: {option} {name} is the file that --weights reads; type another name for {option}\n"
+        assert done == (2, "", said)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("model", ["net.py", "net.py:Net", "net.py:Net(3)", "./net.py", "net:Net", "pack.net:Net(3)"])
+def test_a_model_is_not_written_over(model, tmp_path, monkeypatch, capsys):
+    """Nor is it run: however MODEL names its file."""
+    (tmp_path / "pack").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = Path("pack/net.py" if "pack" in model else "net.py")
+    file.write_text("raise RuntimeError")
+    done = run(monkeypatch, capsys, model, "--save", str(file))
+    said = f"tracecall: --save {file} is the file that MODEL comes from; type another name for --save\n"
+    assert done == (2, "", said)
+    assert file.read_text() == "raise RuntimeError"
+
+
+def test_a_program_is_not_written_over(tmp_path, monkeypatch, capsys):
+    """A saved program is MODEL's own file too."""
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("p.pt2", "w") as archive:
+        archive.writestr("p/archive_format", "pt2")
+    before = Path("p.pt2").read_bytes()
+    done = run(monkeypatch, capsys, "p.pt2", "--html", "p.pt2")
+    assert done == (2, "", "tracecall: --html p.pt2 is the file that MODEL comes from; type another name for --html\n")
+    assert Path("p.pt2").read_bytes() == before
 
 
 def test_the_command_refuses_a_missing_file_before_torch(monkeypatch, capsys):

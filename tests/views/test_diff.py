@@ -160,6 +160,21 @@ def test_a_clear_time_stands_out_of_what_did_not_change() -> None:
     assert any("1 slower" in line for line in found)
 
 
+@pytest.mark.parametrize(
+    ("spreads", "said"),
+    [((0, 40_000), "…–2.00"), ((40_000, 0), "0.50–…"), ((40_000, 50_000), "noisy"), ((39_999, 39_990), "noisy")],
+)
+def test_no_end_of_a_ratio_is_shown_that_was_not_measured(spreads: tuple[int, int], said: str) -> None:
+    """Where the spread is as large as the time, a lower end would be 0: no call takes no time."""
+    traces = cnn(), cnn()
+    for one, spread in zip(traces, spreads, strict=True):
+        for _, call in one.walk():
+            call.host_ns, call.samples, call.spread_ns = 40_000, 50, spread
+    found = drawn(*traces, everything=True)
+    assert any(said in line for line in found)
+    assert not any("0.00–" in line or "too few runs" in line for line in found)
+
+
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 160])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     """Columns go where room is short, names last."""

@@ -16,6 +16,8 @@ from tracecall.cli.options import Operations
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
+    import torch
+
     from tracecall.recording.sides import Side
     from tracecall.views.compare import Comparison
 
@@ -196,9 +198,9 @@ def _compared(
 def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str, list[str]]:
     """Both models with the same weights and inputs, each where it is to run; where MODEL was found; notes."""
     watch.progress("loading torch")
-    from tracecall.loading.devices import resolve_device, resolve_dtype
+    from tracecall.loading.devices import resolve_dtype
 
-    devices = [resolve_device(device.lower()) for device in asked.device]  # before anything is built
+    devices = _devices(asked)  # before anything is built
     target = load_target(wanted, watch.progress)
     from tracecall.recording.sides import Side, moved, take_weights, twin
 
@@ -233,6 +235,24 @@ def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str,
         moved(side, *there) for side, there in zip((first, second), zip(devices, dtypes, strict=True), strict=True)
     ]
     return sides[0], sides[1], target.origin, notes
+
+
+def _devices(asked: Asked) -> list[torch.device]:
+    """Both devices; where one is not here and they are all that sets the runs apart, something else that can."""
+    from tracecall.loading.devices import available_devices, resolve_device
+
+    try:
+        return [resolve_device(device.lower()) for device in asked.device]
+    except TracecallError as error:
+        if asked.against is not None or any(one != other for one, other in (asked.dtype, asked.weights)):
+            raise  # one device will do
+        why = str(error).rpartition("; type ")[0]
+        here = available_devices()
+        kind = next((name for name in asked.device if name.lower() != "cpu"), "").upper().partition(":")[0]
+        advice = f"type --device cpu,{here[-1]}"
+        if len(here) == 1:
+            advice = f"type --dtype float32,bfloat16 instead, or compare where {kind} is"
+        raise TracecallError(f"{why}; {advice}") from error
 
 
 def _canonical(dtype: str) -> str:

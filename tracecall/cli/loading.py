@@ -6,14 +6,17 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from tracecall.cli.output import Progress, refuse
+from tracecall.cli.showing import Source
 
 if TYPE_CHECKING:
     from tracecall.loading import Target
+    from tracecall.loading.places import Request
 
 NOTE_WIDTH = 300  # characters: some warnings are pages
 
@@ -32,15 +35,31 @@ class Wanted:
     meta: bool = False
     weights: str | None = None  # a file
 
-    def check(self) -> None:
-        """Refuse what cannot be meant, at once and without torch, with a TracecallError."""
+    def check(self) -> list[Source]:
+        """Refuse what cannot be meant, at once and without torch; return the files that will be read."""
         from tracecall.loading import check
 
-        check(self.model, self.inputs, device=self.device, dtype=self.dtype, seed=self.seed, names=self.unmade)
+        request = check(
+            self.model, self.inputs, device=self.device, dtype=self.dtype, seed=self.seed, names=self.unmade
+        )
+        sources = [Source("the file that MODEL comes from", file) for file in _files_of(request)]
         if self.weights is not None:
             from tracecall.loading.archives import weights_file
 
-            weights_file(self.weights)
+            sources.append(Source("the file that --weights reads", weights_file(self.weights)))
+        return sources
+
+
+def _files_of(request: Request) -> list[Path]:
+    """Where MODEL comes from. A module is not imported to know: these are the files that it can be."""
+    if request.file is not None:
+        return [request.file]
+    parts = request.model.place.split(".")
+    return [
+        file
+        for folder in dict.fromkeys(["", *sys.path])  # "": the current folder, which comes first
+        for file in (Path(folder, *parts).with_suffix(".py"), Path(folder, *parts, "__init__.py"))
+    ]
 
 
 class Watch(NamedTuple):

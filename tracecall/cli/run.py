@@ -8,7 +8,7 @@ import typer
 
 from tracecall.cli import options
 from tracecall.cli.loading import Wanted, check_chosen, load_target, watching
-from tracecall.cli.showing import TIMED, Shown, show_trace, shown_from
+from tracecall.cli.showing import TIMED, Shown, show_trace, shown_from, spare
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def run(
     if shown.perfetto is not None and runs[1] == 0:
         raise TracecallError("--perfetto needs timing runs and --repeat 0 makes none; type --repeat 1")
     wanted = Wanted(model, inputs or [], device, dtype, number, train, weights=weights)
-    wanted.check()
+    spare(shown, wanted.check())
     trace = _measured(wanted, shown, runs, nan)
     show_trace(trace, shown)
     if trace.error is not None:

@@ -9,6 +9,7 @@ import typer
 from tracecall.cli import options, output
 from tracecall.cli.loading import Wanted, load_target, watching
 from tracecall.cli.options import Operations
+from tracecall.cli.showing import spare_from
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ def shapes(
     if meta and device != "cpu":
         raise TracecallError(f"--meta makes no weights, and --device {device} wants them there; type one of them")
     wanted = Wanted(model, inputs or [], device, dtype, None, train, unmade=True, meta=meta)
-    wanted.check()
+    sources = wanted.check()
+    if save_expected is not None:
+        from tracecall.writing import check_place
+
+        check_place(save_expected, "the expected shapes")
+        spare_from("--save-expected", save_expected, sources)
     expected = None
     if expect is not None:
         from tracecall import expectations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tracecall.cli import options
-from tracecall.cli.showing import TIMED, Shown, check_places, show_trace, shown_from
+from tracecall.cli.showing import TIMED, Shown, Source, show_trace, shown_from, spare
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def show(
     from tracecall.tracefile import load
 
     gc.disable()  # nothing of a trace goes in circles, and the process ends soon
-    check_places(shown, file)
+    spare(shown, [Source("the file that is shown", file)])
     trace = load(file)
     _check(trace, shown)
     show_trace(trace, shown)

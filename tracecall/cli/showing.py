@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from tracecall.cli import options, output
@@ -40,6 +41,13 @@ class Shown:
     svg: str | None = None
     mermaid: str | None = None
     as_json: bool = False
+
+
+class Source(NamedTuple):
+    """A file that a command reads, and what it is: "the file that MODEL comes from"."""
+
+    what: str
+    path: str | Path
 
 
 class _File(NamedTuple):
@@ -144,14 +152,11 @@ def _files(shown: Shown) -> Iterator[_File]:
     return (_File(option, what, path, made) for option, what, path, made in wanted if path is not None)
 
 
-def check_places(shown: Shown, source: str | None = None) -> None:
-    """Refuse a file that cannot be written before a model is run for it, and one name for two files.
-
-    `source` is the file that is shown: a view of a trace must not take its place.
-    """
+def check_places(shown: Shown) -> None:
+    """Refuse a file that cannot be written before a model is run for it, and one name for two files."""
     from tracecall.writing import check_place, name_of
 
-    seen: dict[str, str] = {} if source is None else {os.path.realpath(source): "FILE"}
+    seen: dict[str, str] = {}
     for file in _files(shown):
         check_place(file.path, file.what)
         target = os.path.realpath(file.path)  # by whatever links or dots it is named
@@ -160,6 +165,28 @@ def check_places(shown: Shown, source: str | None = None) -> None:
                 f"{seen[target]} and {file.option} both name {name_of(file.path)}; type another name for one of them"
             )
         seen[target] = file.option
+
+
+def spare(shown: Shown, sources: Sequence[Source]) -> None:
+    """Refuse to write over a file that the command reads, by whatever name, before anything is run."""
+    for file in _files(shown):
+        spare_from(file.option, file.path, sources)
+
+
+def spare_from(option: str, path: str, sources: Sequence[Source]) -> None:
+    """The same for one file that is asked for by `option`."""
+    from tracecall.writing import name_of
+
+    for source in sources:
+        if _same(path, source.path):
+            raise TracecallError(f"{option} {name_of(path)} is {source.what}; type another name for {option}")
+
+
+def _same(path: str, other: str | Path) -> bool:
+    try:
+        return Path(path).samefile(other)
+    except (OSError, ValueError):  # one of them is not there: nothing can be lost
+        return False
 
 
 def _trace_file(trace: Trace) -> bytes:

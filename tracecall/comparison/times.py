@@ -14,7 +14,10 @@ LEAST_NS = 1000  # a difference below a microsecond is the clock's
 
 
 class Ratio(Struct, frozen=True, omit_defaults=True):
-    """Time after over time before. From `low` to `high` it may as well be, None where that is not known."""
+    """Time after over time before. From `low` to `high` it may as well be, None for an end that is not known.
+
+    An end is known where there are enough runs and their spread is smaller than the time that it is taken from.
+    """
 
     before_ns: int
     after_ns: int
@@ -23,6 +26,7 @@ class Ratio(Struct, frozen=True, omit_defaults=True):
     high: float | None = None
     clock: Literal["host", "device"] = "host"
     verdict: Literal["faster", "slower"] | None = None  # None: no change, or none that can be told from noise
+    noisy: bool = False  # enough runs, and neither end is known: both spreads are as large as the times
 
 
 def ratio(before: Call, after: Call) -> Ratio | None:
@@ -48,12 +52,12 @@ def _ratio(old: Time, new: Time, before: Call, after: Call, clock: Literal["host
         return None
     if was_spread is None or now_spread is None or min(before.samples or 0, after.samples or 0) < FEWEST:
         return Ratio(was, now, now / was, clock=clock)
-    low = max(0, now - now_spread) / (was + was_spread)
+    low = (now - now_spread) / (was + was_spread) if now > now_spread else None
     high = (now + now_spread) / (was - was_spread) if was > was_spread else None
     verdict: Literal["faster", "slower"] | None = None
     if abs(now - was) >= LEAST_NS:
-        if low > MARGIN:
+        if low is not None and low > MARGIN:
             verdict = "slower"
         elif high is not None and high < 1 / MARGIN:
             verdict = "faster"
-    return Ratio(was, now, now / was, low, high, clock, verdict)
+    return Ratio(was, now, now / was, low, high, clock, verdict, low is None and high is None)

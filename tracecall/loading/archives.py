@@ -11,6 +11,7 @@ from typing import Literal
 
 from tracecall.errors import TracecallError
 from tracecall.loading.pickles import pickled
+from tracecall.writing import name_of
 
 Content = Literal["program", "script", "pickle", "safetensors"]
 _LFS = b"version https://git-lfs"
@@ -43,18 +44,18 @@ def weights_file(text: str) -> Path:
     if content in ("program", "script"):
         what = "a torch.export program" if content == "program" else "a TorchScript program"
         raise TracecallError(
-            f"--weights {path.name} is {what}, not weights; type it as MODEL: tracecall run {path.name}"
+            f"--weights {name_of(text)} is {what}, not weights; type it as MODEL: tracecall run {name_of(text)}"
         )
     found = pickled(path) if content == "pickle" else None
     if found is not None and not found.data:
         raise TracecallError(
-            f"--weights {path.name} is a whole pickled object ({found.root}), and reading that could run code from the"
-            f" file; save its weights alone with {_AS_WEIGHTS}"
+            f"--weights {name_of(text)} is a whole pickled object ({found.root}), and reading that could run code from"
+            f" the file; save its weights alone with {_AS_WEIGHTS}"
         )
     if found is not None and not found.by_torch:
         raise TracecallError(
-            f"--weights {path.name} is a plain pickle{_of(found.root)}, not what torch.save writes, and reading that"
-            f" could run code from the file; save the weights with {_AS_WEIGHTS}"
+            f"--weights {name_of(text)} is a plain pickle{_of(found.root)}, not what torch.save writes, and reading"
+            f" that could run code from the file; save the weights with {_AS_WEIGHTS}"
         )
     return path
 
@@ -104,7 +105,7 @@ def content_of(path: Path) -> Content:
     if first[:1] == b"\x80":  # torch.save before 1.6, or pickle itself
         return "pickle"
     raise TracecallError(
-        f"{path.name} is neither weights (torch.save, safetensors) nor a saved program (torch.export, TorchScript);"
+        f"{name_of(path)} is neither weights (torch.save, safetensors) nor a saved program (torch.export, TorchScript);"
         " save it again with torch.save(model.state_dict(), path)"
     )
 
@@ -115,7 +116,7 @@ def _content_of_zip(path: Path) -> Content:
             names = {name.partition("/")[2] or name for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise TracecallError(
-            f"{path.name} is damaged or was cut off: {_line(error)}; save or download it again"
+            f"{name_of(path)} is damaged or was cut off: {_line(error)}; save or download it again"
         ) from error
     if "archive_format" in names or "serialized_exported_program.json" in names:
         return "program"
@@ -124,7 +125,7 @@ def _content_of_zip(path: Path) -> Content:
     if "data.pkl" in names:
         return "pickle"
     raise TracecallError(
-        f"{path.name} is a zip file, but neither weights nor a saved program;"
+        f"{name_of(path)} is a zip file, but neither weights nor a saved program;"
         " type a file that torch.save, torch.export.save or torch.jit.save wrote"
     )
 

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from tracecall.errors import TracecallError
 from tracecall.loading.archives import content_of, weights_file
+from tracecall.writing import name_of
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 _LISTED = 6  # keys of one kind that an error names
@@ -36,7 +37,7 @@ def load_weights(model: nn.Module, path: str | Path) -> Report:
     with the keys that are missing, unexpected or of another shape; the model may then be changed in part.
     """
     file = weights_file(str(path))
-    found, notes = _unwrapped(_read(file), file.name)
+    found, notes = _unwrapped(_read(file), name_of(file))
     own = model.state_dict(keep_vars=True)
     state, prefix = _without_prefix(found, set(own))
     if prefix:
@@ -52,7 +53,7 @@ def load_weights(model: nn.Module, path: str | Path) -> Report:
         result = model.load_state_dict(fitting, strict=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise TracecallError(f"--weights {file.name} cannot be loaded into {_name(model)}: {reason}") from error
+        raise TracecallError(f"--weights {name_of(file)} cannot be loaded into {_name(model)}: {reason}") from error
     missing = [name for name in result.missing_keys if name not in wrong]
     if missing or result.unexpected_keys or shapes:
         raise _misfit(file, model, missing, list(result.unexpected_keys), shapes)
@@ -79,7 +80,7 @@ def _read(file: Path) -> Any:
     except Exception as error:  # a damaged pickle may raise anything
         reason = " ".join(str(error).split())[:200]
         raise TracecallError(
-            f"--weights {file.name} is damaged or was cut off: {type(error).__name__}: {reason};"
+            f"--weights {name_of(file)} is damaged or was cut off: {type(error).__name__}: {reason};"
             " save or download it again"
         ) from error
 
@@ -90,14 +91,14 @@ def _read_safetensors(file: Path) -> Any:
         from safetensors.torch import load_file
     except ImportError as error:
         raise TracecallError(
-            f"--weights {file.name} needs the package safetensors; type pip install safetensors"
+            f"--weights {name_of(file)} needs the package safetensors; type pip install safetensors"
         ) from error
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TracecallError(
-            f"--weights {file.name} is damaged or was cut off: {reason}; save or download it again"
+            f"--weights {name_of(file)} is damaged or was cut off: {reason}; save or download it again"
         ) from error
 
 
@@ -113,13 +114,13 @@ def _unsafe(file: Path, error: Exception) -> TracecallError:
     if named is None:
         text = text.partition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0] or text
         return TracecallError(
-            f"--weights {file.name} cannot be read as weights alone: {text[:160]}; save it again with"
+            f"--weights {name_of(file)} cannot be read as weights alone: {text[:160]}; save it again with"
             " torch.save(model.state_dict(), path)"
         )
     name = next(one for one in named.groups() if one)
     return TracecallError(
-        f"--weights {file.name} holds more than tensors ({name}), and reading that could run code from the file; save"
-        " it again with torch.save(model.state_dict(), path)"
+        f"--weights {name_of(file)} holds more than tensors ({name}), and reading that could run code from the file;"
+        " save it again with torch.save(model.state_dict(), path)"
     )
 
 
@@ -166,7 +167,7 @@ def _misfit(
     counts = ", ".join(f"{len(keys)} {what}" for what, keys in groups if keys)
     listed = [f"{what}: {', '.join(keys[:_LISTED])}{_more(keys)}" for what, keys in groups if keys]
     return TracecallError(
-        f"--weights {file.name} does not fit {_name(model)}: {counts} (of its {len(model.state_dict())} tensors);"
+        f"--weights {name_of(file)} does not fit {_name(model)}: {counts} (of its {len(model.state_dict())} tensors);"
         " type weights that were saved from this model, or the MODEL that they were saved from",
         listed,
     )

@@ -152,7 +152,7 @@ def summary(
     verdicts, timed = Counter(one.verdict for one in ratios if one.verdict), bool(ratios)
     if verdicts:
         said += "; " + ", ".join(f"{verdicts[one]:,} {one}" for one in ("slower", "faster") if verdicts[one])
-    elif any(one.low is not None for one in ratios):
+    elif any(one.noisy or one.low is not None or one.high is not None for one in ratios):
         said += "; no time differs beyond noise"
     elif timed:
         said += f"; too few runs to tell a time from noise: {FEWEST} of each are needed"

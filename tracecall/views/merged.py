@@ -18,6 +18,7 @@ STYLES = {"+": "green", "−": BAD, "→": NOTE, "✗": BAD}
 LEAST_LABEL = 16
 SHORTEST_NAME = 12
 OPEN = 100  # a ratio that may be larger may be anything
+LEAST = 0.005  # and one that may be smaller: it would read 0.00
 
 
 @dataclass
@@ -211,9 +212,11 @@ VERDICTS = {"slower": "bold red", "faster": "bold green"}
 
 
 def _interval(ratio: Ratio | None) -> str:
-    if ratio is None or ratio.low is None:
+    if ratio is None or not (ratio.noisy or ratio.low is not None or ratio.high is not None):
         return ""
-    return f"{ratio.low:.2f}–{'…' if ratio.high is None or ratio.high >= OPEN else f'{ratio.high:.2f}'}"
+    low = "…" if ratio.low is None or ratio.low < LEAST else f"{ratio.low:.2f}"
+    high = "…" if ratio.high is None or ratio.high >= OPEN else f"{ratio.high:.2f}"
+    return "noisy" if low == high == "…" else f"{low}–{high}"
 
 
 def _verdict(ratio: Ratio | None) -> str:
