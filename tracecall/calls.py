@@ -113,7 +113,7 @@ class Call(Struct, omit_defaults=True, gc=False):
     output: list[Value] = field(default_factory=list)
     site: Site | None = None
     host_ns: Count | None = None  # median of the timing runs, with the calls inside
-    host_self_ns: Number | None = None  # the same without the calls inside; noise can take it below 0
+    host_self_ns: Number | None = None  # the same without the calls inside; files of before may hold less than 0
     device_ns: Count | None = None  # the device's own work, without waiting for launches; median of the device runs
     device_self_ns: Count | None = None
     device_spread_ns: Count | None = None  # interquartile range of device_ns

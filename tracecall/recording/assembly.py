@@ -13,9 +13,9 @@ import torch
 from tracecall import recording
 from tracecall.calls import Call, CallError, Environment, Settings, Site, TensorSpec, Trace, Value
 from tracecall.recording import values
+from tracecall.recording.aten import count_operations
 from tracecall.recording.hook_calls import add_missed
 from tracecall.recording.open_calls import NOTHING
-from tracecall.recording.operations import count_operations
 from tracecall.recording.recorder import Recorder
 from tracecall.recording.sites import Place, assignment_name, callee_text, expression_name, site
 from tracecall.recording.states import find_states

@@ -6,20 +6,23 @@ sees every Python call of the thread, and so it is set only where the model's co
 
 from __future__ import annotations
 
+import dis
+import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from inspect import CO_GENERATOR
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from tracecall.recording.model_code import codes_of, takes_forward
 from tracecall.recording.sites import Place, local_value
 
 if TYPE_CHECKING:
     from tracecall.recording.open_calls import OpenCall
     from tracecall.recording.recorder import Recorder
+
+_WORD = "forward"
 
 
 def look_for_bypass(recorder: Recorder, frame: FrameType | None, opened: OpenCall | None) -> None:
@@ -64,7 +67,7 @@ class DirectCalls:
     """Tells `found` of each frame that runs the forward of one of these modules, however it was called."""
 
     def __init__(self, modules: Iterable[nn.Module], codes: dict[int, CodeType], found: Callable[[FrameType], None]):
-        self._possible = any(map(takes_forward, codes_of(modules)))
+        self._possible = any(map(_speaks_of_forward, {type(module) for module in modules}))
         self.hidden = False  # there may be such calls, and they could not be watched
         self._codes, self._found = codes, found
 
@@ -82,3 +85,40 @@ class DirectCalls:
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
         if event == "call" and id(frame.f_code) in self._codes:
             self._found(frame)
+
+
+def _speaks_of_forward(kind: type) -> bool:
+    """Whether code beside a module's class, or beside a class that it is made from, has the word in it.
+
+    torch's own nn modules call no forward directly, so their code is not looked at.
+    """
+    files = {cls.__module__ for cls in kind.__mro__ if cls.__module__.partition(".")[0] not in ("torch", "builtins")}
+    return any(_in_code(code) for name in files for code in _codes(sys.modules.get(name)))
+
+
+def _codes(module: object) -> Iterator[CodeType]:
+    """The code of the functions of a Python module and of the methods of its classes."""
+    name = getattr(module, "__name__", None)
+    for value in list(vars(module).values()) if module is not None else ():
+        if isinstance(value, FunctionType):
+            yield value.__code__
+        elif isinstance(value, type) and value.__module__ == name:
+            for method in list(vars(value).values()):
+                function = getattr(method, "__func__", method)
+                if isinstance(function, FunctionType):
+                    yield function.__code__
+
+
+@functools.cache
+def _in_code(code: CodeType) -> bool:
+    """Whether code takes the attribute `forward` of something other than `super()`, by its name or with getattr."""
+    if _WORD in code.co_consts and "getattr" in code.co_names:
+        return True
+    if _WORD in code.co_names:
+        before = ["", "", ""]
+        for instruction in dis.get_instructions(code):
+            taken = instruction.argval == _WORD and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD")
+            if taken and "super" not in before:  # super, then a call of it
+                return True
+            before = [*before[1:], str(instruction.argval)]
+    return any(_in_code(inner) for inner in code.co_consts if isinstance(inner, CodeType))

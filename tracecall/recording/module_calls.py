@@ -74,7 +74,6 @@ def caller_of(frame: FrameType) -> FrameType | None:
     return caller
 
 
-_CALLER = 4  # frames from a hook to what called the module: `inner`, `_call_impl`, `_wrapped_call_impl` are between
 _RAISED: Any = object()  # stands for the output that torch does not give where forward raised
 
 
@@ -87,8 +86,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     known_modules = recorder.known
     plain = PLAIN_TENSORS
     global_hooks = torch_module._global_forward_hooks
-    # where gradients are recorded, an output's requires_grad is set when the operation that made it has ended
-    steady, has_gradients = recorder.steady, torch.is_grad_enabled
+    wrapped = CALL_CODES[0]
 
     def before(module: nn.Module, args: tuple[Any, ...], frame: FrameType | None = None, quiet: bool = False) -> None:
         if not recorder.active:
@@ -108,17 +106,17 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             known = known_modules.get(id(module))
             above: OpenCall | None = stack[-1] if stack else None
             # mostly the forward that `__call__` runs in the innermost open call asks: no other frame is then looked at
+            frame = frame or get_frame(2)  # `_call_impl`
             if (
                 above is not None
                 and (caller := above.body) is not None
-                and frame is None
-                and get_frame(_CALLER) is caller
+                and (back := frame.f_back) is not None
+                and back.f_back is caller
+                and back.f_code is wrapped
                 and known is not None
             ):
-                frame = get_frame(2)
                 place = above.places.get(caller.f_lasti) or place_of(caller, above.places)
             else:
-                frame = frame or get_frame(2)
                 caller = caller_of(frame)
                 above, known = look_around(module, thread, caller, known)
                 if known is None:
@@ -129,6 +127,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             call = Call("module", known.path, "", known.type, inputs, NOTHING, place, children=NOTHING)  # type: ignore[arg-type]
             if known.opaque is not None:
                 call.opaque = known.opaque
+                recorder.steady = False  # what it changes of a tensor is not heard
             if above is None:
                 above = recorder.adopt(thread, call)
             opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner)
@@ -139,7 +138,9 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                         key = id(arg)
                         entry = made.get(key)
                         if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
-                            shown = entry[3] if steady and not has_gradients() else spec(arg)  # type: ignore[arg-type]
+                            shown = entry[3]
+                            if not recorder.steady or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                                shown = spec(arg)  # type: ignore[arg-type]  # no None is a tensor
                             inputs.append(Value(name, shown, entry[1]))  # type: ignore[arg-type]  # a label at the end
                         else:
                             inputs.append(Value(name, spec(arg), find(arg, above)))  # type: ignore[arg-type]  # likewise
@@ -182,10 +183,10 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         if above is not None:
             outer = None if caller is None else caller.f_back
             direct = outer is not None and outer.f_back is above.frame
-            if direct:
-                above.body, above.places = caller, recorder.places_in(caller.f_code)  # type: ignore[union-attr]  # not None
-            else:
+            if not direct:
                 above = recorder.innermost(thread, caller)
+            elif above.call.opaque is None:
+                above.body, above.places = caller, recorder.places_in(caller.f_code)  # type: ignore[union-attr]  # not None
         if known is None:
             if above is None and id(module) not in recorder.modules.paths:
                 return None, None
@@ -227,7 +228,9 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 entry = made.get(key)
                 if entry is not None and entry[0]() is output:  # made inside, or handed through
                     alive = entry[0]
-                    shown = entry[3] if steady and not has_gradients() else spec(output)  # type: ignore[arg-type]
+                    shown = entry[3]
+                    if not recorder.steady or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                        shown = spec(output)  # type: ignore[arg-type]  # as above
                 else:
                     alive, shown = reference(output), spec(output)
                 call.output = [Value("", shown)]
@@ -235,6 +238,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             else:
                 recorder.returned(thread, opened, output)
             if module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values()))):
+                opened.body = None  # it has ended, and so have its local variables
                 return  # the user's hooks follow
             if opened.failures is None and len(stack) > 1:
                 del stack[-1]

@@ -21,7 +21,6 @@ from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Valu
 from tracecall.recording import user_hooks, values
 from tracecall.recording.direct_calls import DirectCalls, bypassed_module
 from tracecall.recording.global_hooks import GlobalHooks
-from tracecall.recording.model_code import changes_tensors, codes_of
 from tracecall.recording.modes import suited
 from tracecall.recording.module_calls import Known, is_own, make_hooks
 from tracecall.recording.modules import ForwardNames, Modules
@@ -68,8 +67,7 @@ class Recorder:
         self._mode: Any = None
         self._direct_calls = DirectCalls(self.modules.by_path.values(), self.modules.forward_codes, self._forward_runs)
         self.forwards_hidden = False  # whether forwards may have been called directly where nobody could see it
-        # with operations, whatever is written in place is heard of: a tensor is as it was when it was made
-        self.steady = operations != "none" and not any(map(changes_tensors, codes_of(self.modules.by_path.values())))
+        self.steady = False  # a tensor has the shape and dtype that it had when it was made
         self._curtain = Curtain(list(self.modules.by_path.values()), self._hooks.hidden)
         self.before, self._after = make_hooks(self)
 
@@ -78,6 +76,8 @@ class Recorder:
     def start(self) -> None:
         """Attach; if anything fails on the way, detach what was attached."""
         self.local.thread = self._owner_thread
+        # with operations in inference mode, all that changes what a tensor is can be heard, `x.data = y` too
+        self.steady = self.operations != "none" and torch.is_inference_mode_enabled()
         raise_recursion_limit()
         self.active = True
         with _lock:
@@ -304,7 +304,7 @@ class Recorder:
         if opened.failures:
             for child in opened.failures[: -1 if passed else None]:
                 _caught(child)
-        opened.failures = None
+        opened.failures = opened.body = None
         opened.raising = error
 
     def close(self, thread: Thread, error: BaseException | None = None) -> None:

@@ -86,7 +86,8 @@ def take_samples(
             run()
         begun = clock()
         while len(rounds) < (MOST if repeat is None else repeat):
-            rounds.append(_one_round(run, prepare, modules, operations, clock, scheduled, beside))
+            before = 1 + len(rounds) % 2  # not an even number of runs in each round: some models take turns
+            rounds.append(_one_round(run, prepare, modules, operations, clock, scheduled, beside, before))
             if more is not None:
                 more()
             done, spent = len(rounds), clock() - begun
@@ -126,11 +127,17 @@ def _one_round(
     clock: Clock,
     scheduled: Scheduling,
     beside: Calibration | None,
+    before: int,
 ) -> Round:
     found = Round()
     # empty modules in the same order as the model: each run finds the caches as the model's find them
     if beside is not None:
         found.empty, found.empty_interrupted = beside.call_empties()
+        # what was done between two rounds has taken the model out of the caches: the run with clocks follows another
+        # one of the model's, and so must the run without
+        for _ in range(before):
+            prepare()
+            run()
     prepare()
     found.untraced, interrupted = timed_run(run, clock, scheduled)
     clocks = Clocks(clock)
@@ -173,7 +180,8 @@ def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None
     for i, call in enumerate(recorded if same else ()):
         totals = [calls[i].total for calls in same]
         call.host_ns = round(statistics.median(totals))
-        call.host_self_ns = round(statistics.median(calls[i].total - calls[i].inside for calls in same))
+        own = statistics.median(calls[i].total - calls[i].inside for calls in same)
+        call.host_self_ns = max(0, round(own))  # what was taken out for the clocks may be a little too much
         call.samples, call.spread_ns = len(same), spread(totals)
     _add_operation_times(samples, order)
     for call in recorded:

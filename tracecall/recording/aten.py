@@ -1,0 +1,53 @@
+"""What is known of an aten operation by its schema: what its arguments are called, what it writes, if it is a view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tracecall.calls import Call
+from tracecall.recording.modes import is_composite
+
+
+class Facts:
+    """What does not change from one run of an operation to the next."""
+
+    __slots__ = ("arguments", "composite", "func", "kind", "names", "reshapes", "view", "written")
+
+    def __init__(self, func: Any) -> None:
+        self.func = func  # kept, so that its id stays its own
+        schema = getattr(func, "_schema", None)
+        self.kind = str(func) if schema is None else schema.name.replace("::", ".")  # "aten.relu"
+        arguments = [] if schema is None else schema.arguments
+        self.view = bool(getattr(func, "is_view", False))
+        self.composite = is_composite(func)
+        self.names = tuple(argument.name for argument in arguments)
+        self.reshapes = torch.Tag.inplace_view in getattr(func, "tags", ())  # what it writes: unsqueeze_, resize_
+        # (name, whether it may be or hold a tensor)
+        self.arguments = tuple(
+            (argument.name, any(word in str(argument.type) for word in ("Tensor", "str"))) for argument in arguments
+        )
+        self.written = tuple(
+            (i, argument.name)
+            for i, argument in enumerate(arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        )
+
+
+known: dict[int, Facts] = {}  # by id: an operation's hash is a Python function
+
+
+def learn(func: Any) -> Facts:
+    """The facts of an operation that is seen for the first time."""
+    facts = known[id(func)] = Facts(func)
+    return facts
+
+
+def count_operations(order: list[tuple[Any, Call | None]]) -> None:
+    """Note in each operation the aten operations that ran under its expression, in the order of the first of each."""
+    for func, call in order:
+        if call is not None:
+            kind = known[id(func)].kind
+            call.operations = counted = call.operations or {}
+            counted[kind] = counted.get(kind, 0) + 1

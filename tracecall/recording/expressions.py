@@ -1,0 +1,130 @@
+"""Which expression of a forward asked for an operation: the frames from torch's dispatch to the open call around it.
+
+What lies between is looked at once; after that, most operations are told by the forward's own frame.
+"""
+
+from __future__ import annotations
+
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING
+
+from torch.autograd import Function
+
+from tracecall.calls import Call
+from tracecall.recording.aten import Facts
+from tracecall.recording.direct_calls import bypassed_module, forward_around
+from tracecall.recording.open_calls import OpenCall, Thread
+
+if TYPE_CHECKING:
+    from tracecall.recording.recorder import Recorder
+
+FUNCTION_APPLY: CodeType = Function.apply.__func__.__code__  # type: ignore[attr-defined]  # a classmethod's function
+# by the code object's id, since hashing code is slow; the code is kept, so that its id stays its own
+_homes: dict[int, tuple[str, CodeType]] = {}
+
+UNCHANGED = Call("operation", "", "", "")  # stands for an operation of torch's own that only passes tensors on
+
+# (the open call, the frame of the expression that an operation is named after, the frame that this expression calls if
+# that is Python, the instruction from which the first was called or -1 in the forward itself, the path of the module
+# whose forward runs if that was called directly, why nothing inside is seen)
+Spot = tuple[OpenCall, FrameType, FrameType | None, int, str | None, str | None]
+
+
+def near(
+    recorder: Recorder, opened: OpenCall, body: FrameType, frame: FrameType
+) -> tuple[FrameType, FrameType | None, int] | None:
+    """The part of Spot that most operations need, where at most two functions are between the forward and them.
+
+    Each of them is known to be ordinary: not a forward, nor that of an autograd.Function. Else None: look around.
+    """
+    home, codes = opened.names.home, recorder.modules.forward_codes
+    current: FrameType | None = frame
+    chosen = inner = below = None
+    for _ in range(3):
+        if current is body:
+            if chosen is None:
+                return body, inner, -1
+            return chosen, below, chosen.f_back.f_lasti  # type: ignore[union-attr]  # the body is further back
+        if current is None or (there := _homes.get(id(current.f_code))) is None or id(current.f_code) in codes:
+            return None
+        if chosen is None and there[0] == home != "torch":
+            chosen, below = current, inner
+        inner, current = current, current.f_back
+    return None
+
+
+def look_around(recorder: Recorder, thread: Thread, frame: FrameType) -> Spot | Call | None:
+    """Walk from an operation to the open call around it; None if it is nobody's, UNCHANGED if it is torch's own."""
+    found = None
+    if thread.stack:
+        opened = thread.stack[-1]
+        if opened.call.opaque:
+            return None
+        home = opened.names.home
+    else:
+        found = forward_around(recorder, frame)
+        if found is None:
+            return None
+        opened = recorder.outside
+        home = recorder.known[id(found[0])].names.home
+    codes = recorder.modules.forward_codes
+    wanted = opened.frame
+    chosen: FrameType | None = None
+    opaque = None
+    forwards: list[FrameType] = []  # of other modules, called directly
+    last: FrameType = frame
+    current: FrameType | None = frame
+    inner: FrameType | None = None  # below `current`
+    below: FrameType | None = None  # below the chosen one: what its expression calls, if that is Python
+    # the innermost frame of the same package as the forward; a library called from it (einops, torch itself) is one
+    # expression, and inside torch.nn's own forward it is the forward's own line
+    while current is not wanted:
+        if current is None:  # the open call was left by an exception that no hook sees
+            recorder.innermost(thread, frame)
+            return look_around(recorder, thread, frame)
+        code = current.f_code
+        back = current.f_back
+        if id(code) in codes and back is not None and (wanted is None or back.f_back is not wanted):
+            forwards.append(current)
+        if code is FUNCTION_APPLY:
+            opaque, chosen = "autograd.Function", None
+            if back is not None and back.f_globals.get("__name__") == "torch.utils.hooks":
+                return UNCHANGED  # torch's own: it marks where a full backward hook is to run
+        elif chosen is None and home != "torch" and _home(current) == home:
+            chosen, below = current, inner
+        if back is not None and back is not wanted:
+            last = current
+            if chosen is None:
+                below = inner
+        inner, current = current, back
+    paths = [path for one in forwards if (path := bypassed_module(recorder, one, opened)) is not None]
+    bypassed = next(iter(paths), None) if found is None else found[1]
+    if wanted is not None and opened.call.kind == "module" and bypassed is None and opaque is None:
+        opened.body, opened.places = last, recorder.places_in(last.f_code)
+    whole = last if chosen is None else chosen
+    asked = -1 if whole is last or whole.f_back is None else whole.f_back.f_lasti
+    return opened, whole, below, asked, bypassed, opaque
+
+
+def _home(frame: FrameType) -> str:
+    """The top-level package of the code that a frame runs."""
+    code = frame.f_code
+    there = _homes.get(id(code))
+    if there is None:
+        there = _homes[id(code)] = (str(frame.f_globals.get("__name__", "")).partition(".")[0], code)
+    return there[0]
+
+
+def goes_on(last: Call, opened: OpenCall, facts: Facts, below: FrameType | None) -> bool:
+    """Whether an aten operation under the same expression belongs to the same run of it.
+
+    An expression in a loop begins each time with the same aten operation, from the same instruction of the function
+    that it calls (F.relu). Views are no beginning while only views have run: a matmul may begin with an expand of each
+    side. A function that is not torch's may loop itself, so all its operations are one.
+    """
+    if last.kind != "operation" or last.error is not None:
+        return False
+    if last.opaque or (below is not None and not str(below.f_globals.get("__name__")).startswith("torch")):
+        return True
+    begins = facts.func is opened.first and opened.asked == (-1 if below is None else below.f_lasti)
+    return not begins or (facts.view and opened.viewing)
