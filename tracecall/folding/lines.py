@@ -37,19 +37,21 @@ class _Folding:
         self.whole = sum(_time(call) or 0 for call in trace.calls)
 
     def folded(self, calls: list[Call]) -> list[Call]:
-        roots = self._siblings(calls)
-        waiting = list(roots)
+        roots, waiting = self._siblings(calls)
         while waiting:
             call = waiting.pop()
-            if call.children:
-                call.children = self._siblings(call.children)
-                waiting.extend(call.children)
+            call.children, copies = self._siblings(call.children)
+            waiting.extend(copies)
         return roots
 
-    def _siblings(self, calls: list[Call]) -> list[Call]:
-        """Siblings with repeats folded, but not yet what is inside them; those with something inside are copies."""
+    def _changes(self, calls: list[Call]) -> bool:
+        """Whether these or what is inside them may be folded: where neither is, they stay the same objects."""
+        return any(call.children for call in calls) or (len(calls) >= FEWEST and self._may_repeat(calls))
+
+    def _siblings(self, calls: list[Call]) -> tuple[list[Call], list[Call]]:
+        """Siblings with repeats folded, but not yet what is inside them, and those where that may be folded: copies."""
         found = calls
-        if len(calls) >= FEWEST:
+        if len(calls) >= FEWEST and self._may_repeat(calls):
             signs = self.signs
             items = []
             for i, call in enumerate(calls):
@@ -67,7 +69,20 @@ class _Folding:
             planned = repeats(items, worth, signs.number)
             if len(planned) < len(calls):
                 found = [line for item in planned for line in self._lines(item, calls, 0)]
-        return [msgspec.structs.replace(call) if call.children else call for call in found]
+        copies: list[Call] = []
+        siblings: list[Call] = []
+        for call in found:
+            if call.children and self._changes(call.children):
+                call = msgspec.structs.replace(call)
+                copies.append(call)
+            siblings.append(call)
+        return siblings, copies
+
+    def _may_repeat(self, calls: list[Call]) -> bool:
+        """Whether any of them is there often enough; most siblings are few, and all different."""
+        most = len(calls) - (FEWEST - 1)
+        numbers = self.signs.exact, self.signs.loose
+        return any(len({known.get(id(call)) for call in calls}) <= most for known in numbers)
 
     def _lines(self, item: Item, calls: list[Call], shift: int) -> list[Call]:
         """An item as calls. `calls[shift]` is the sibling that it counts from.

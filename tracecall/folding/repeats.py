@@ -62,8 +62,8 @@ def _runs(
 ) -> list[Item]:
     """Runs of `period` items in turn, from left to right."""
     keys = [item.loose if sized else item.exact for item in items]
-    if sum(map(eq, keys, islice(keys, period, None))) < (FEWEST - 1) * period:
-        return items  # there cannot be as many repeats; seen fast, as it is so for most periods
+    if b"\1" * ((FEWEST - 1) * period) not in bytes(map(eq, keys, islice(keys, period, None))):
+        return items  # nowhere are there as many repeats; seen fast, as it is so for most periods
     equal = [0] * (len(items) + 1)  # how many items from here on equal the one that is `period` further
     for i in range(len(items) - period - 1, -1, -1):
         equal[i] = equal[i + 1] + 1 if keys[i] == keys[i + period] else 0

@@ -11,6 +11,7 @@ from tracecall.calls import Call, TensorSpec, Trace
 # findings that are about several modules name one path: the modules' own states say which they are
 _STATES = {"unused", "weights-used", "bypassed"}
 _DIGITS = re.compile(r"\d+")
+_LONGEST = 4000  # characters of a name whose digits do not count: no longer one was written by hand
 
 
 class Signatures:
@@ -35,7 +36,8 @@ class Signatures:
 
     def number(self, key: Any) -> int:
         """The same number for equal keys."""
-        return self._numbers.setdefault(key, len(self._numbers))
+        numbers = self._numbers
+        return numbers.setdefault(key, len(numbers))
 
     def alone(self) -> int:
         """A number that no other call has."""
@@ -51,32 +53,38 @@ class Signatures:
             order.append(call)
             if call.children:
                 waiting.extend(call.children)
-        for call in reversed(order):
-            self._add(call)
+        self._number_all(order[::-1])
 
-    def _add(self, call: Call) -> None:
-        """The calls inside have their numbers already."""
-        key = id(call)
-        inside = [id(child) for child in call.children]
-        self.calls[key] = 1 + sum([self.calls[child] for child in inside]) if inside else 1
-        if call.error is not None or call.fold is not None:
-            self.exact[key] = self.loose[key] = self._below[key] = self.alone()
-            return
-        name = self._names.get(call.name)
-        if name is None:
-            name = self._names[call.name] = _DIGITS.sub("0", call.name)
-        same = self.number((
-            call.kind, call.type, name, call.internal, call.opaque, call.thread, call.hook, call.closed,
-            self._told.get(call.path) if call.kind == "module" else None,
-            None if call.operations is None else tuple(call.operations.items()),
-        ))  # fmt: skip
-        specs = self._specs
-        taken = tuple([specs[value.value] for value in call.inputs if isinstance(value.value, TensorSpec)])
-        given = tuple([specs[value.value] for value in call.output if isinstance(value.value, TensorSpec)])
-        sized, unsized = self._sides.get((taken, given)) or self._new_sides(taken, given)
-        self.exact[key] = self.number((same, sized, tuple([self.exact[child] for child in inside])))
-        below = self._below[key] = self.number((same, unsized, tuple([self._below[child] for child in inside])))
-        self.loose[key] = self.number((call.path, call.name, below))
+    def _number_all(self, calls: list[Call]) -> None:
+        """Number calls that stand after those inside them. One loop: ten thousand calls are nothing unusual."""
+        exact, loose, below, counts = self.exact, self.loose, self._below, self.calls
+        names, specs, sides, told, numbers = self._names, self._specs, self._sides, self._told, self._numbers
+        for call in calls:
+            key = id(call)
+            inside = [id(child) for child in call.children] if call.children else ()
+            counts[key] = 1 + sum([counts[child] for child in inside]) if inside else 1
+            if call.error is not None or call.fold is not None:
+                exact[key] = loose[key] = below[key] = self.alone()
+                continue
+            name = names.get(call.name)
+            if name is None:
+                name = _DIGITS.sub("0", call.name) if len(call.name) <= _LONGEST else call.name
+                names[call.name] = name
+            kind = call.kind
+            same = (
+                kind, call.type, name, call.internal, call.opaque, call.thread, call.hook, call.closed,
+                told.get(call.path) if kind == "module" else None,
+                None if call.operations is None else tuple(call.operations.items()),
+            )  # fmt: skip
+            same_number = numbers.setdefault(same, len(numbers))
+            taken = tuple([specs[one.value] for one in call.inputs if isinstance(one.value, TensorSpec)])
+            given = tuple([specs[one.value] for one in call.output if isinstance(one.value, TensorSpec)])
+            sized, unsized = sides.get((taken, given)) or self._new_sides(taken, given)
+            alike = (same_number, sized, tuple([exact[child] for child in inside]) if inside else ())
+            exact[key] = numbers.setdefault(alike, len(numbers))
+            alike = (same_number, unsized, tuple([below[child] for child in inside]) if inside else ())
+            number = below[key] = numbers.setdefault(alike, len(numbers))
+            loose[key] = numbers.setdefault((call.path, call.name, number), len(numbers))
 
     def _new_sides(self, taken: tuple[int, ...], given: tuple[int, ...]) -> tuple[int, int]:
         """A number for what goes into a call and what comes out of it, and one for the same of any sizes."""

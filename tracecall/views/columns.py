@@ -51,7 +51,8 @@ def columns(trace: Trace, rows: list[Row], total: int) -> Callable[[Layout], dic
     device = _column([_device_text(row) for row in rows] if _elsewhere(rows) else blank)
     _, size, decimals = labels.unit(total)
     time = _column([_time_text(row, total, size, decimals) for row in rows])
-    device_time = _column([_device_time_text(row, size, decimals) for row in rows])
+    launched = any(row.call is not None and row.call.device_ns is not None for row in rows)
+    device_time = _column([_device_time_text(row, size, decimals) for row in rows] if launched else blank)
     bar = _column(["x" * BAR if row.call is not None else "" for row in rows] if total else blank)
     totals = labels.parameters(trace)
     numbers = {brief: functools.cache(labels.brief if brief else labels.count) for brief in (False, True)}
@@ -98,21 +99,21 @@ def _shape_texts(row: Row) -> tuple[str, str]:
         return "", ""
     if call.kind == "hook":
         error = f"✗ {call.error.type}" if call.error else ""
-        said = labels.safe(error or ", ".join(call.changed or ["changed nothing"]))
+        said = labels.bounded(error or ", ".join(call.changed or ["changed nothing"]))
         return said, said
     roomy, tight = labels.arrows(call)
-    caught = f" {labels.safe(call.error.type)}, caught" if call.error is not None and call.error.caught else ""
+    caught = f" {labels.bounded(call.error.type)}, caught" if call.error is not None and call.error.caught else ""
     return roomy + caught, tight + caught
 
 
 def _elsewhere(rows: list[Row]) -> bool:
     """Whether a call gave something on an accelerator: where all is on the CPU, no column says so."""
-    return any(
-        isinstance(value.value, TensorSpec) and value.value.device != "cpu"
-        for row in rows
-        if row.call is not None
-        for value in row.call.output
-    )
+    for row in rows:
+        if row.call is not None:
+            for value in row.call.output:
+                if isinstance(value.value, TensorSpec) and value.value.device != "cpu":
+                    return True
+    return False
 
 
 def _device_text(row: Row) -> str:
@@ -162,7 +163,7 @@ def _place(own: str | None, file: str, hook: bool) -> str | None:
     """How a file is written where `own` is that of the root's forward; None for torch's own, which say nothing."""
     if file == own:
         return ""
-    return None if labels.of_torch(file) and not hook else labels.safe(file.replace("\\", "/").rpartition("/")[2])
+    return None if labels.of_torch(file) and not hook else labels.bounded(file.replace("\\", "/").rpartition("/")[2])
 
 
 def _source_texts(row: Row, total: int) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -10,6 +11,8 @@ from rich.cells import cell_len
 from tracecall.calls import Call, Hook, Site, TensorSpec, Trace, Value
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
+LONGEST = 4000  # characters of one text; no line of a terminal has room for half of it
+_JOINED = 16  # characters to a cell, most of them without width: more are no writing
 
 
 def safe(text: str) -> str:
@@ -17,6 +20,13 @@ def safe(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def bounded(text: str) -> str:
+    """The text with its start and its end alone where it is so long that no line could show it, as `safe` shows it."""
+    if len(text) <= LONGEST:
+        return text if text.isprintable() else safe(text)
+    return safe(f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}")
 
 
 def shape(spec: TensorSpec, *, roomy: bool = True) -> str:
@@ -27,7 +37,7 @@ def shape(spec: TensorSpec, *, roomy: bool = True) -> str:
 def tensor(spec: TensorSpec, *, roomy: bool = True) -> str:
     """A tensor with everything that sets it apart: "float32[1, 3]", "sparse_coo float32[4, 4]"."""
     parts = [spec.type, spec.layout, spec.dtype + shape(spec, roomy=roomy)]
-    return safe(" ".join(part for part in parts if part))
+    return bounded(" ".join(part for part in parts if part))
 
 
 def tensors(values: list[Value]) -> list[TensorSpec]:
@@ -93,11 +103,11 @@ def named(call: Call) -> str:
     """The name of a call, or of those that it stands for: "layers.0 … layers.31 ×32", "×12 in turn"."""
     fold = call.fold
     if fold is None:
-        return safe(call.name)
+        return bounded(call.name)
     if fold.size > 1:
         return f"×{fold.count} in turn"
-    first, last = safe(fold.first), safe(fold.last)
-    name = first if first == last else f"{first} … {last}"
+    first, last = bounded(fold.first), bounded(fold.last)
+    name = first if fold.first == fold.last else f"{first} … {last}"
     if cell_len(name) > LONGEST_NAMES and first.rpartition(".")[0] == last.rpartition(".")[0]:
         name = f"{first} … {last.rpartition('.')[2]}"
     return name if fold.inside else f"{name} ×{fold.count}"
@@ -158,7 +168,7 @@ def arrows(call: Call) -> tuple[str, str]:
     left, short = (_sides(inputs, given, roomy)[0] for roomy in (True, False))
     plain = next((f"{v.where} {v.value}" for v in call.inputs if not isinstance(v.value, TensorSpec)), "")
     if call.kind == "operation":
-        return f"{left} ✗ {safe(plain)}".strip(), f"{short} ✗ {safe(plain)}".strip()
+        return f"{left} ✗ {bounded(plain)}".strip(), f"{short} ✗ {bounded(plain)}".strip()
     return (f"{left} ✗".strip(), f"{short} ✗".strip()) if call.error.caught else (left, short)
 
 
@@ -172,7 +182,7 @@ def _flow(kind: str, inputs: tuple[TensorSpec, ...], given: Given) -> tuple[str,
     for roomy in (True, False):
         left, right = _sides(inputs, given, roomy)
         if not any(isinstance(one, TensorSpec) for one in given):
-            right = safe(", ".join(map(str, given[:2]))) or "None"
+            right = bounded(", ".join(map(str, given[:2]))) or "None"
         if not inputs:
             texts.append(f"→ {right}")
         else:
@@ -207,17 +217,25 @@ def _group(specs: Sequence[TensorSpec], dtypes: bool, roomy: bool) -> str:
 
 def sources(call: Call) -> list[str]:
     """What the call's tensor inputs came from, each once, without the "input" and "parameter" of its own kind."""
-    found = [safe(value.source) for value in call.inputs if value.source and isinstance(value.value, TensorSpec)]
+    found = [bounded(value.source) for value in call.inputs if value.source and isinstance(value.value, TensorSpec)]
     return found if len(found) < 2 else list(dict.fromkeys(found))
 
 
 def pad(cell: str, width: int) -> str:
-    """Exactly `width` cells; what is too long ends in "…"."""
-    if cell_len(cell) <= width:
+    """Exactly `width` cells; what is too long ends in "…". It costs what is shown, however long the text is."""
+    if len(cell) <= _JOINED * max(1, width) and cell_len(cell) <= width:
         return cell + " " * (width - cell_len(cell))
-    while cell and cell_len(cell) > width - 1:
-        cell = cell[:-1]
+    cell = start(cell, width - 1)
     return cell + "…" + " " * (width - 1 - cell_len(cell))
+
+
+def start(text: str, width: int) -> str:
+    """As much of a text, from its first character on, as takes at most `width` cells."""
+    text = text[: _JOINED * max(1, width)]
+    if text.isascii() and text.isprintable():
+        return text[: max(0, width)]
+    # a longer start never takes fewer cells
+    return text[: max(0, bisect_right(range(len(text) + 1), width, key=lambda end: cell_len(text[:end])) - 1)]
 
 
 def parameters(trace: Trace) -> dict[str, int]:
@@ -256,5 +274,5 @@ def grouped(call: Call) -> str:
     """The aten operations under one expression: "aten.relu", "aten.addmm +1" with another, "aten.sin ×3"."""
     total = sum((call.operations or {}).values())
     if total <= 1:
-        return safe(call.type)
-    return safe(f"{call.type} ×{total}" if len(call.operations or {}) == 1 else f"{call.type} +{total - 1}")
+        return bounded(call.type)
+    return bounded(f"{call.type} ×{total}" if len(call.operations or {}) == 1 else f"{call.type} +{total - 1}")

@@ -59,10 +59,10 @@ def _label_widths(rows: list[Row]) -> tuple[int, int]:
     """How wide names are, with the lines that lead to them, and types."""
     width_of = functools.cache(cell_len)  # few names are many
     calls = [row for row in rows if row.call is not None]
-    typed = max((width_of(row.type) for row in calls), default=0)
-    label = max((len(row.guide) + width_of(row.name) for row in calls if row.type), default=0)
+    typed = max(map(width_of, {row.type for row in calls}), default=0)
+    label = max([len(row.guide) + width_of(row.name) for row in calls if row.type], default=0)
     # a row without a type may write its name across that column
-    long = max((len(row.guide) + width_of(row.name) for row in calls if not row.type), default=0)
+    long = max([len(row.guide) + width_of(row.name) for row in calls if not row.type], default=0)
     return max(label, min(long - (len(GAP) + typed if typed else 0), WIDEST_LABEL)), typed
 
 

@@ -108,9 +108,9 @@ def _chain(trace: Trace, call: Call, operations: str) -> Iterator[Row]:
     name = call.path or call.type
     if call.fold is not None and call.fold.first != call.fold.last:
         name = f"{call.fold.first} … {call.fold.last}"
-    closed = f"  opaque: {call.opaque}" if call.opaque else ""
+    closed = f"  opaque: {labels.bounded(call.opaque)}" if call.opaque else ""
     times = f" ×{call.fold.count}" if call.fold is not None and not call.fold.inside else ""
-    yield Row("", f"{mark}{labels.safe(name)}.__call__{times}{closed}", BAD if call.error else MODULE, call=call)
+    yield Row("", f"{mark}{labels.bounded(name)}.__call__{times}{closed}", BAD if call.error else MODULE, call=call)
     before = [child for child in call.children if child.hook and child.hook.when == "forward pre-hook"]
     after = [child for child in call.children if child.hook and child.hook.when == "forward hook"]
     info = trace.modules.get(call.path)
@@ -190,7 +190,8 @@ def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[Si
     if not calls:
         return []
     shown = [_alone(call, operations, root) for call in calls if _shown(call, operations, root)]
-    return [(call, i == len(shown) - 1, shown[i - 1] if i else None) for i, call in enumerate(shown)]
+    last = len(shown) - 1
+    return [(call, i == last, shown[i - 1] if i else None) for i, call in enumerate(shown)]
 
 
 def _alone(call: Call, operations: str, root: bool) -> Call:
@@ -212,19 +213,19 @@ def _alone(call: Call, operations: str, root: bool) -> Call:
 
 def _row(call: Call, guide: str, previous: Call | None, operations: str) -> Row:
     if call.hook is not None:
-        return Row(guide, labels.safe(call.name), "", labels.registered(call.hook), call)
+        return Row(guide, labels.bounded(call.name), "", labels.registered(call.hook), call)
     mark = "✗ " if call.error else ""
     style = BAD if call.error and not call.error.caught else (MODULE if call.kind == "module" else "")
-    kind = labels.safe(call.type) if call.kind == "module" else labels.grouped(call) if operations == "all" else ""
+    kind = labels.bounded(call.type) if call.kind == "module" else labels.grouped(call) if operations == "all" else ""
     found = labels.sources(call)
     # where room is short, a chain needs no arrows: what comes from the line above is not said again
     obvious = False
     if previous is not None and len(found) == 1:
         above = previous.name if previous.fold is None else previous.fold.last
-        obvious = found[0].partition(" #")[0] == labels.safe(above)
+        obvious = found[0].partition(" #")[0] == labels.bounded(above)
     name = mark + labels.named(call)
     if call.opaque:
-        name += f"  opaque: {call.opaque}"
+        name += f"  opaque: {labels.bounded(call.opaque)}"
     if call.thread:
-        name += f"  in thread {labels.safe(call.thread)}"
+        name += f"  in thread {labels.bounded(call.thread)}"
     return Row(guide, name, style, kind, call, found, obvious)
