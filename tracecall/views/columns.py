@@ -6,10 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rich.cells import cell_len
-
 from tracecall.calls import Call, TensorSpec, Trace
 from tracecall.views import labels
+from tracecall.views.cells import cell_len
 from tracecall.views.rows import Row
 
 BAR = 8

@@ -6,9 +6,8 @@ import functools
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from rich.cells import cell_len
-
 from tracecall.calls import Call, Hook, Site, TensorSpec, Trace, Value
+from tracecall.views.cells import cell_len
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 LONGEST = 4000  # characters of one text; no line of a terminal has room for half of it

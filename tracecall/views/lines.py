@@ -6,11 +6,11 @@ import functools
 import textwrap
 from collections.abc import Iterator
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from tracecall.calls import Call, Trace
 from tracecall.views import labels
+from tracecall.views.cells import cell_len
 from tracecall.views.columns import GAP, LAYOUTS, Column, columns, total_time
 from tracecall.views.header import BAD, NOTE, QUIET, TIME
 from tracecall.views.rows import Row

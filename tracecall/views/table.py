@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tracecall.calls import Trace
 from tracecall.views import labels
+from tracecall.views.cells import cell_len
 from tracecall.views.header import MODULE, QUIET, TIME, header
 
 Sort = Literal["time", "self", "flops", "memory", "params"]
