@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -525,11 +526,12 @@ def test_a_global_hook_has_its_own_time(on_every_module: list[str]) -> None:
 
 
 def test_no_hook_of_the_users_runs_for_the_tracers_own_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It calls an empty module, which a global hook of the user's need not expect."""
-    monkeypatch.setattr(calibration, "_overhead", None)
+    """It calls empty modules, which a global hook of the user's need not expect."""
+    monkeypatch.setattr(calibration, "_operation", None)
     ran: list[str] = []
     with torch_module.register_module_forward_pre_hook(lambda module, args: ran.append(type(module).__name__)):
-        calibration.calibrate(calls=2, rounds=1)
+        calibration.Empties(2, time.perf_counter_ns).measure()
+        calibration.operation_overhead(calls=2, rounds=1)
         Net()(X)
     assert ran == ["Net", "Linear", "ReLU"]
 

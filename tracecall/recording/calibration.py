@@ -12,7 +12,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -211,21 +211,18 @@ def _undisturbed_mean(times: list[float]) -> float:
     return statistics.fmean(sorted(times)[: max(1, len(times) * 49 // 50)])
 
 
-_overhead: Overhead | None = None
+_operation: float | None = None
 
 
-def calibrate(clock: Clock = time.perf_counter_ns, calls: int = 100, rounds: int = 5) -> Overhead:
-    """What clocks cost on this machine in a loop over empty modules and a small operation, once a process."""
-    global _overhead
-    if _overhead is None:
-        empties = Empties(calls, clock)
-        operation = _calibrate_operation(clock, calls, rounds)
-        _overhead = replace(from_passes([empties.measure() for _ in range(rounds)]), operation=operation)
-    return _overhead
+def operation_overhead(clock: Clock = time.perf_counter_ns, calls: int = 100, rounds: int = 5) -> float:
+    """What running an operation through a dispatch mode costs in ns, from one that does next to nothing; found once."""
+    global _operation
+    if _operation is None:
+        _operation = _calibrate_operation(clock, calls, rounds)
+    return _operation
 
 
 def _calibrate_operation(clock: Clock, calls: int, rounds: int) -> float:
-    """What running an operation through a dispatch mode costs, from one that does next to nothing."""
     tensor = torch.zeros(1)
     plain, timed = [], []
     for _ in range(rounds):

@@ -105,7 +105,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             stack = thread.stack
             known = known_modules.get(id(module))
             above: OpenCall | None = stack[-1] if stack else None
-            # mostly the forward that `__call__` runs in the innermost open call asks: no other frame is then looked at
+            # mostly the forward that `__call__` runs in the innermost open call asks: no frame further out is looked at
             frame = frame or get_frame(2)  # `_call_impl`
             if (
                 above is not None

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from tracecall.calls import Call, Finding, Timing, Trace
-from tracecall.recording.calibration import Calibration, calibrate
+from tracecall.recording.calibration import Calibration, operation_overhead
 from tracecall.recording.clocks import Clock, Clocks, OperationClocks, Overhead, Timed, timed_calls
 from tracecall.recording.modes import suited
 from tracecall.recording.rounds import FEWEST, Round, Scheduling, scheduling, timed_run, undisturbed
@@ -105,7 +105,7 @@ def take_samples(
         overhead = FREE if beside is None or not rounds else beside.overhead(kept)
     calls = [timed_calls(one.events, overhead) for one in kept]
     if operations and beside is not None:
-        overhead = replace(overhead, operation=calibrate(clock).operation)
+        overhead = replace(overhead, operation=operation_overhead(clock))
     return Samples(
         untraced=[one.untraced for one in kept],
         traced=[one.traced for one in kept],
