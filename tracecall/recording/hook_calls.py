@@ -58,9 +58,6 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         raise
     try:
         thread.busy = True
-        for _, leaf in before:
-            if isinstance(leaf, torch.Tensor):
-                recorder.sources.look_again(leaf)
         changed = hook_changes(watcher, before, versions, running.written or set(), result)
         call.changed = changed or None
         if result is not None:

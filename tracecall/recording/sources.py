@@ -51,12 +51,6 @@ class Sources:
         if storage is not None and is_shared(storage):
             self.written_by[storage._cdata] = (StorageWeakRef(storage), call, self.next_number())
 
-    def look_again(self, tensor: torch.Tensor) -> None:
-        """Somebody had this tensor who may have changed what it is (requires_grad) where no operation shows it."""
-        entry = self.made_by.get(id(tensor))
-        if entry is not None and entry[0]() is tensor:
-            self.made_by[id(tensor)] = (*entry[:3], spec(tensor))
-
     def pass_on(self, before: list[torch.Tensor], after: list[torch.Tensor]) -> None:
         """These tensors are those under another identity: they came from where those came from."""
         for old, new in zip(before, after, strict=False):
