@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 import tracecall
-from tracecall.recording import recorder, sources, timing, values
+from tracecall.recording import recorder, sources, tensor_specs, timing, values
 
 
 def look(module: nn.Module, args: Any) -> None:
@@ -237,7 +237,7 @@ class Broken(Exception):
 
 
 PARTS: dict[str, Any] = {
-    "values.spec": values,
+    "tensor_specs.spec": tensor_specs,
     "values.leaves": values,
     "Sources.find": sources.Sources,
 }
@@ -281,7 +281,7 @@ def nested(model: nn.Module, given: Tensor) -> Tensor:
 @pytest.mark.parametrize("way", [record, measure])
 def test_a_broken_recorder_tells_the_caller(net, monkeypatch, way):
     """`trace` and `measure` raise, for they have no Trace to return; nothing stays behind."""
-    monkeypatch.setattr(values, "spec", raising_broken)
+    monkeypatch.setattr(tensor_specs, "spec", raising_broken)
     with pytest.raises(RuntimeError, match="tracecall could not record this run"):
         way(net)
 
@@ -292,7 +292,7 @@ def raising_broken(*args: object) -> object:
 
 def test_a_broken_recorder_does_not_hide_the_models_own_error(net, monkeypatch):
     """What the model raised is what the reader has to know: it arrives, or is the context of what does."""
-    monkeypatch.setattr(values, "spec", raising_broken)
+    monkeypatch.setattr(tensor_specs, "spec", raising_broken)
     net.middle = raising(ValueError("the model's own"))
     with pytest.raises((ValueError, RuntimeError)) as caught:
         tracecall.trace(net, x())

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 import tracecall
 from tests.zoo.drawing import only
 from tracecall.calls import TensorSpec, Trace
+from tracecall.recording.tensor_specs import spec
 
 X = torch.ones(1, 4)
 
@@ -269,3 +270,75 @@ def test_a_recording_inside_a_recording_finds_what_it_finds_alone() -> None:
         inner = tracecall.trace(model, X)
     assert inner.findings == outer.findings == alone.findings
     assert inner.calls == outer.calls == alone.calls
+
+
+class Giving(nn.Module):
+    """Returns one tensor after the other, all from the same line, through a module and through an operation."""
+
+    def __init__(self, tensors: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.tensors, self.pick = tensors, Picking(tensors)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """For each tensor a call of `pick`, and an operation."""
+        for i, tensor in enumerate(self.tensors):
+            self.pick(i)
+            torch.Tensor.expand_as(tensor, tensor)
+        return x
+
+
+class Picking(nn.Module):
+    """Returns a tensor that it holds."""
+
+    def __init__(self, tensors: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.tensors = tensors
+
+    def forward(self, i: int) -> torch.Tensor:
+        """The tensor at an index."""
+        return self.tensors[i]
+
+
+LIKE = torch.ones(2, 3, 4, 4)
+UNLIKE = {
+    "shape": torch.ones(2, 3, 4, 5),
+    "dimensions": torch.ones(2, 3, 16),
+    "strides": torch.ones(2, 3, 4, 4).contiguous(memory_format=torch.channels_last),
+    "dtype": torch.ones(2, 3, 4, 4, dtype=torch.float64),
+    "device": torch.ones(2, 3, 4, 4, device="meta"),
+    "requires_grad": torch.ones(2, 3, 4, 4, requires_grad=True),
+    "parameter": nn.Parameter(torch.ones(2, 3, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("operations", ["none", "forward"])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("fact", UNLIKE)
+def test_calls_of_one_line_give_tensors_that_differ_in_one_fact(fact: str, mode: Any, operations: Any) -> None:
+    """The tensor that a line gave last stands for the next one only where they are alike in everything that is shown."""
+    tensors = [LIKE, LIKE.clone(), UNLIKE[fact], LIKE, UNLIKE[fact], UNLIKE[fact], LIKE]
+    with mode():
+        trace = tracecall.measure(Giving(tensors), (X,), operations=operations, repeat=0)
+    given = [one.output[0].value for one in trace.calls[0].children if one.kind == "module"]
+    assert given == [spec(tensor) for tensor in tensors]
+    if operations == "forward":
+        views = [one.output[0].value for one in trace.calls[0].children if one.kind == "operation"]
+        assert [(one.shape, one.stride, one.dtype, one.device) for one in views if isinstance(one, TensorSpec)] == [
+            (one.shape, one.stride, one.dtype, one.device) for one in map(spec, tensors)
+        ]
+
+
+def test_a_sparse_tensor_between_dense_ones_is_sparse() -> None:
+    """It has no strides to compare."""
+    tensors = [LIKE, LIKE.to_sparse(), LIKE, LIKE.to_sparse()]
+    with torch.inference_mode():
+        trace = tracecall.trace(Giving(tensors).pick, 1)
+        several = [tracecall.trace(Picking(tensors), i) for i in range(4)]
+    layouts = [one.calls[0].output[0].value for one in (trace, *several)]
+    assert [one.layout for one in layouts if isinstance(one, TensorSpec)] == [
+        "sparse_coo",
+        None,
+        "sparse_coo",
+        None,
+        "sparse_coo",
+    ]

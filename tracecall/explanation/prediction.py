@@ -14,7 +14,7 @@ from tracecall.calls import Prediction
 from tracecall.explanation.code import line_of, quoted
 from tracecall.explanation.subject import Subject
 from tracecall.explanation.submodules import made_by_forward
-from tracecall.recording import FIRST_VALUES, predictions, values
+from tracecall.recording import FIRST_VALUES, predictions, tensor_specs, values
 from tracecall.recording.differences import same_output
 from tracecall.story import Evidence, Source, Step
 
@@ -62,7 +62,7 @@ def _plain(value: object) -> TypeGuard[torch.Tensor]:
     """Whether a value is a tensor of plain floating point numbers."""
     return (
         isinstance(value, torch.Tensor)
-        and type(value) in values.PLAIN_TENSORS
+        and type(value) in tensor_specs.PLAIN_TENSORS
         and value.is_floating_point()
         and value.layout is torch.strided
         and not (value.is_nested or value.is_meta)

@@ -8,7 +8,7 @@ from typing import TypeGuard
 import torch
 from torch import nn
 
-from tracecall.recording import values
+from tracecall.recording import tensor_specs
 
 MOST = 2**30  # bytes of parameters: a copy of more may not fit beside the model
 
@@ -16,7 +16,7 @@ MOST = 2**30  # bytes of parameters: a copy of more may not fit beside the model
 def comparable(leaf: object) -> TypeGuard[torch.Tensor]:
     """Whether a value is a tensor with plain numbers in it."""
     return (
-        type(leaf) in values.PLAIN_TENSORS
+        type(leaf) in tensor_specs.PLAIN_TENSORS
         and isinstance(leaf, torch.Tensor)
         and leaf.layout is torch.strided
         and not (leaf.is_nested or leaf.is_quantized or leaf.is_meta)

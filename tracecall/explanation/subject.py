@@ -16,7 +16,7 @@ from tracecall.calls import Trace, Value
 from tracecall.errors import TracecallError
 from tracecall.explanation.restoring import Kept, Parameters
 from tracecall.explanation.watching import Entered, Function, Watched, watch
-from tracecall.recording import last_trace, predictions, trace, values
+from tracecall.recording import last_trace, predictions, tensor_specs, trace, values
 from tracecall.recording.differences import same_output
 from tracecall.recording.failures import describe
 from tracecall.recording.modules import ForwardNames, Modules
@@ -111,7 +111,7 @@ class Subject:
         named = [(known[i] if i < len(known) else f"args[{i}]", arg) for i, arg in enumerate(self.args)]
         leaves = [leaf for where, arg in [*named, *self.kwargs.items()] for leaf in values.parts(where, arg)]
         return [
-            Value(where, values.spec(leaf) if isinstance(leaf, torch.Tensor) else values.short(leaf))
+            Value(where, tensor_specs.spec(leaf) if isinstance(leaf, torch.Tensor) else values.short(leaf))
             for where, leaf in leaves
         ]
 

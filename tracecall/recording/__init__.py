@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from tracecall.calls import Finding, Prediction, Trace
 from tracecall.errors import TracecallError
-from tracecall.recording import differences, flops, timing, values
+from tracecall.recording import differences, flops, tensor_specs, timing, values
 from tracecall.recording.preserved import preserved, random_state
 from tracecall.recording.recorder import Operations, Recorder
 
@@ -243,7 +243,7 @@ def predictions(output: object) -> list[Prediction]:
         ):
             if isinstance(leaf, torch.Tensor):
                 read = _first_values(leaf) if len(found) < values.LEAVES else []
-                found.append(Prediction(where, values.spec(leaf), read))
+                found.append(Prediction(where, tensor_specs.spec(leaf), read))
     return found
 
 

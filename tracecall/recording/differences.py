@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tracecall.calls import Call, Finding, Trace
-from tracecall.recording import values
+from tracecall.recording import tensor_specs, values
 from tracecall.recording.user_hooks import hook_name, hook_site, module_hooks
 
 
@@ -25,7 +25,7 @@ def same_output(recorded: object, untraced: object) -> bool:
 def _same(one: object, other: object) -> bool:
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
         return type(one) is type(other)
-    if values.spec(one).shape != values.spec(other).shape or one.dtype != other.dtype:
+    if tensor_specs.spec(one).shape != tensor_specs.spec(other).shape or one.dtype != other.dtype:
         return False
     if (
         one.layout is not torch.strided

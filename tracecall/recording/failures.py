@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tracecall.calls import Call, CallError, Trace, Value
-from tracecall.recording import values
+from tracecall.recording import tensor_specs, values
 from tracecall.recording.open_calls import add
 from tracecall.recording.sites import Place, local_names, parsed, site
 
@@ -89,7 +89,7 @@ def _named_tensors(tree: ast.expr, frame: FrameType, sources: Sources, opened: O
         if isinstance(tensor, torch.Tensor):
             where = ast.unparse(part)
             # a label is made of the source at the end of the run
-            found[where] = Value(where, values.spec(tensor), sources.find(tensor, opened))  # type: ignore[arg-type]
+            found[where] = Value(where, tensor_specs.spec(tensor), sources.find(tensor, opened))  # type: ignore[arg-type]
     return list(found.values())
 
 
@@ -100,7 +100,11 @@ def add_spans(call: Call, names: tuple[str, ...], args: Any, kwargs: Any) -> Non
     """
     given = [*zip(names, args), *(kwargs or {}).items()]  # noqa: B905  # those with defaults may be left out
     for where, tensor in given:
-        if type(tensor) not in values.PLAIN_TENSORS or tensor.dtype not in _INTEGERS or tensor.device.type != "cpu":
+        if (
+            type(tensor) not in tensor_specs.PLAIN_TENSORS
+            or tensor.dtype not in _INTEGERS
+            or tensor.device.type != "cpu"
+        ):
             continue
         if not 0 < tensor.numel() <= LARGEST_SPAN or tensor.layout is not torch.strided or tensor.is_nested:
             continue
@@ -110,7 +114,7 @@ def add_spans(call: Call, names: tuple[str, ...], args: Any, kwargs: Any) -> Non
         except RuntimeError:  # a tensor that holds no numbers after all (of a functional transform, say)
             continue
         for value in call.inputs:
-            if value.where == where and value.value == values.spec(tensor):
+            if value.where == where and value.value == tensor_specs.spec(tensor):
                 value.span = span
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tracecall.calls import Call, Finding, Value
-from tracecall.recording import values
+from tracecall.recording import tensor_specs, values
 from tracecall.recording.hook_changes import hook_changes, hook_leaves, write_count
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.open_calls import OpenCall, Thread, add
@@ -39,7 +39,9 @@ def run_hook(recorder: Recorder, watcher: WatchedHook, module: nn.Module, rest: 
         name = hook_name(watcher.hook)
         call = Call("hook", opened.call.path, name, name, hook=watcher.info, site=hook_site(watcher.hook))
         before = hook_leaves(watcher, rest)
-        call.inputs = [Value(where, values.spec(leaf)) for where, leaf in before if isinstance(leaf, torch.Tensor)]
+        call.inputs = [
+            Value(where, tensor_specs.spec(leaf)) for where, leaf in before if isinstance(leaf, torch.Tensor)
+        ]
         versions = [write_count(leaf) for _, leaf in before]
         add(opened.call, call)
         given = {id(leaf): where for where, leaf in reversed(before) if isinstance(leaf, torch.Tensor)}

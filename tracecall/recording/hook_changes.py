@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tracecall.calls import TensorSpec
-from tracecall.recording import values
+from tracecall.recording import tensor_specs, values
 from tracecall.recording.sources import storage_id
 from tracecall.recording.user_hooks import WatchedHook
 
@@ -68,7 +68,7 @@ def hook_changes(
 
 def _change(where: str, old: object, new: object) -> str:
     if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
-        a, b = values.spec(old), values.spec(new)
+        a, b = tensor_specs.spec(old), tensor_specs.spec(new)
         if a.shape != b.shape:
             return f"{where} {values.size_text(a.shape)} → {values.size_text(b.shape)}"
         if a.dtype != b.dtype:
@@ -80,7 +80,7 @@ def _change(where: str, old: object, new: object) -> str:
 
 
 def _text(leaf: object) -> str:
-    return _spec_text(values.spec(leaf)) if isinstance(leaf, torch.Tensor) else values.short(leaf)
+    return _spec_text(tensor_specs.spec(leaf)) if isinstance(leaf, torch.Tensor) else values.short(leaf)
 
 
 def _spec_text(spec: TensorSpec) -> str:

@@ -34,7 +34,7 @@ class QuietMode(TorchDispatchMode):
 _C = torch._C
 _IN_PLACE_OR_VIEW = _C.DispatchKey.ADInplaceOrView
 # a key at a time: a guard with both sets of keys (_ForceDispatchKeyGuard) takes three times as long
-_excluded, _exclude = _C._dispatch_tls_is_dispatch_key_excluded, _C._dispatch_tls_set_dispatch_key_excluded
+_exclude = _C._dispatch_tls_set_dispatch_key_excluded
 _composite: dict[int, tuple[bool, Any]] = {}  # by id, since an operation's hash is a Python function; it is kept
 
 
@@ -53,9 +53,7 @@ def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def run_composite(func: Any, args: Any, kwargs: Any) -> Any:
-    """Run a composite operation in inference mode as it runs without a mode."""
-    if not _excluded(_IN_PLACE_OR_VIEW):
-        return func(*args, **(kwargs or {}))
+    """Run a composite operation in inference mode, inside a mode, for which torch has excluded the key."""
     _exclude(_IN_PLACE_OR_VIEW, False)
     try:
         return func(*args, **kwargs) if kwargs else func(*args)

@@ -23,8 +23,8 @@ from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
 from tracecall.recording.sites import local_value, place_of
+from tracecall.recording.tensor_specs import PLAIN_TENSORS, UNSEEN, in_hooks, see, spec, unlike
 from tracecall.recording.user_hooks import always_called
-from tracecall.recording.values import PLAIN_TENSORS, spec
 
 if TYPE_CHECKING:
     from tracecall.recording.recorder import Recorder
@@ -87,6 +87,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     plain = PLAIN_TENSORS
     global_hooks = torch_module._global_forward_hooks
     wrapped = CALL_CODES[0]
+    latest = UNSEEN
 
     def before(module: nn.Module, args: tuple[Any, ...], frame: FrameType | None = None, quiet: bool = False) -> None:
         if not recorder.active:
@@ -139,8 +140,9 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                         entry = made.get(key)
                         if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
                             shown = entry[3]
-                            if not recorder.steady or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
-                                shown = spec(arg)  # type: ignore[arg-type]  # no None is a tensor
+                            as_made = recorder.steady or entry[4](arg)  # type: ignore[arg-type]  # no None is a tensor
+                            if not as_made or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                                shown = spec(arg)  # type: ignore[arg-type]
                             inputs.append(Value(name, shown, entry[1]))  # type: ignore[arg-type]  # a label at the end
                         else:
                             inputs.append(Value(name, spec(arg), find(arg, above)))  # type: ignore[arg-type]  # likewise
@@ -196,6 +198,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         return above, known
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
+        nonlocal latest
         if not recorder.active:
             return
         try:
@@ -227,14 +230,20 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 key = id(output)
                 entry = made.get(key)
                 if entry is not None and entry[0]() is output:  # made inside, or handed through
-                    alive = entry[0]
-                    shown = entry[3]
-                    if not recorder.steady or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
-                        shown = spec(output)  # type: ignore[arg-type]  # as above
+                    alive, _, _, shown, test = entry
+                    as_made = recorder.steady or test(output)  # type: ignore[arg-type]  # as above
+                    if not as_made or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                        shown, test = spec(output), unlike  # type: ignore[arg-type]
                 else:
-                    alive, shown = reference(output), spec(output)
+                    alive = reference(output)
+                    place: Any = call.site  # None where no Python code has called the model
+                    shown, test = seen = (place and place.seen) or latest
+                    if not test(output) or output.requires_grad is not shown.requires_grad:
+                        shown, test = latest = seen = see(output, in_hooks)
+                    if place:
+                        place.seen = seen
                 call.output = [Value("", shown)]
-                made[key] = (alive, call, next_number(), shown)
+                made[key] = (alive, call, next_number(), shown, test)
             else:
                 recorder.returned(thread, opened, output)
             if module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values()))):

@@ -23,13 +23,14 @@ from tracecall.recording.modes import QuietMode, run_composite, run_unchanged
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
 from tracecall.recording.sites import place_of
 from tracecall.recording.sources import is_shared, storage_id, storage_of
-from tracecall.recording.values import PLAIN_TENSORS, spec
+from tracecall.recording.tensor_specs import PLAIN_TENSORS, UNSEEN, in_modes, see, spec, unlike
 
 if TYPE_CHECKING:
     from tracecall.recording.recorder import Recorder
 
 _SET_DATA = torch.ops.aten._has_compatible_shallow_copy_type.default  # all that torch asks of `x.data = y`
 _DETACH = torch.ops.aten.detach.default  # after another operation: autograd keeps its result for the backward pass
+_get_frame, _Tensor = sys._getframe, torch.Tensor  # looked up at every operation
 _TEXT_LATER = frozenset({int, float, bool, type(None), complex})  # their text is made at the end of the run
 
 
@@ -39,14 +40,16 @@ class OperationMode(QuietMode):
     def __init__(self, recorder: Recorder, thread: Thread) -> None:
         super().__init__()
         self._recorder, self._thread = recorder, thread
-        self._made, self._written = recorder.sources.made_by, recorder.sources.written_by
+        sources = recorder.sources
+        self._made, self._written, self._next_number = sources.made_by, sources.written_by, sources.next_number
         self._brief = recorder.operations == "forward"
+        self._latest = UNSEEN
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
         if not recorder.active or thread.busy:
             return run_unchanged(func, args, kwargs)
-        frame = sys._getframe(1)
+        frame = _get_frame(1)
         facts = known.get(id(func)) or learn(func)
         if func is _SET_DATA:
             recorder.steady = False  # from now on a tensor may be another than it was when it was made
@@ -76,9 +79,13 @@ class OperationMode(QuietMode):
             thread.busy = True
             try:
                 if type(output) in PLAIN_TENSORS:  # the last aten operation of an expression gives its output
-                    shown = spec(output)
+                    place: Any = call.site
+                    shown, alike = seen = place.seen or self._latest
+                    if not alike(output) or output.requires_grad is not shown.requires_grad:
+                        shown, _ = self._latest = seen = see(output, in_modes)
+                    place.seen = seen
                     call.output = [Value("", shown)]
-                    self._made[id(output)] = (weakref.ref(output), call, recorder.sources.next_number(), shown)
+                    self._made[id(output)] = (weakref.ref(output), call, self._next_number(), shown, unlike)
                 else:
                     recorder.outputs(call, output)
                 if facts.written:
@@ -142,7 +149,7 @@ class OperationMode(QuietMode):
                     if first:  # a shape stays one value: size=[-1, 1568]; its text is made at the end of the run
                         inputs.append(Value(where, arg))
                     continue
-                if type(arg) is torch.Tensor and not written:
+                if type(arg) is _Tensor and not written:
                     entry = made.get(id(arg))
                     if entry is not None and entry[2] > number and entry[0]() is arg:
                         if entry[1] is not call:  # else made by an earlier part of the same expression
@@ -175,6 +182,11 @@ def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, fac
     if not _reads_own(recorder, opened.call.path, args):
         return False
     wanted = opened.frame
+    try:
+        if _get_frame(4) is wanted:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks
+            return True
+    except ValueError:  # no module runs: an interrupt has left the call that is open
+        pass
     while frame is not wanted:
         if frame is None or frame.f_code is FUNCTION_APPLY:
             return False
@@ -206,7 +218,7 @@ def _reads_own(recorder: Recorder, path: str, args: Any) -> bool:
         if kind is list:
             if not _reads_own(recorder, path, arg):
                 return False
-        elif kind is not torch.Tensor:  # a Parameter, or one of a tensor subclass
+        elif kind is not _Tensor:  # a Parameter, or one of a tensor subclass
             owned = owners.get(id(arg))
             if owned is not None and path not in owned and isinstance(arg, nn.Parameter):
                 return False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from msgspec import Struct
 
-from tracecall.recording import values
+from tracecall.recording import tensor_specs, values
 
 CHUNK = 2**21  # elements that are taken to float64 at a time
 
@@ -186,7 +186,7 @@ def _continuous(tensor: torch.Tensor) -> bool:
 
 def _numbers(tensor: torch.Tensor) -> bool:
     """Whether a tensor has numbers that can be had as a plain one."""
-    return type(tensor) in values.PLAIN_TENSORS and not (tensor.is_nested or tensor.is_meta)
+    return type(tensor) in tensor_specs.PLAIN_TENSORS and not (tensor.is_nested or tensor.is_meta)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -195,7 +195,7 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _kind(tensor: torch.Tensor) -> str:
-    if type(tensor) not in values.PLAIN_TENSORS:
+    if type(tensor) not in tensor_specs.PLAIN_TENSORS:
         return type(tensor).__name__
     return "nested" if tensor.is_nested else "meta"
 
@@ -210,5 +210,5 @@ def _like(number: int, tensor: torch.Tensor) -> object:
 
 def _shape(leaf: object) -> str:
     if isinstance(leaf, torch.Tensor):
-        return values.size_text(values.spec(leaf).shape)
+        return values.size_text(tensor_specs.spec(leaf).shape)
     return leaf.type if isinstance(leaf, Unread) else "None" if leaf is None else type(leaf).__name__

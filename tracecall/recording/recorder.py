@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Value
-from tracecall.recording import user_hooks, values
+from tracecall.recording import tensor_specs, user_hooks, values
 from tracecall.recording.direct_calls import DirectCalls, bypassed_module
 from tracecall.recording.global_hooks import GlobalHooks
 from tracecall.recording.modes import suited
@@ -29,6 +29,7 @@ from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.recursion import raise_recursion_limit, restore_recursion_limit
 from tracecall.recording.sites import Place, first_argument
 from tracecall.recording.sources import Sources
+from tracecall.recording.tensor_specs import PLAIN_TENSORS
 
 Operations = Literal["none", "forward", "all"]
 
@@ -261,7 +262,7 @@ class Recorder:
         for name, leaf in values.parts(where, arg):
             if isinstance(leaf, torch.Tensor):
                 source = self.sources.find(leaf, above)
-                value = Value(name, values.spec(leaf), source)  # type: ignore[arg-type]  # a label at the end
+                value = Value(name, tensor_specs.spec(leaf), source)  # type: ignore[arg-type]  # a label at the end
                 arguments.setdefault(id(leaf), name)
             else:
                 value = Value(name, values.short(leaf))
@@ -269,12 +270,14 @@ class Recorder:
 
     def outputs(self, call: Call, output: object) -> None:
         """Set a call's output, and remember it as the maker of each tensor in it."""
-        call.output = []
-        for name, leaf in values.parts("", output):
-            if isinstance(leaf, torch.Tensor):
-                call.output.append(Value(name, self.sources.made(leaf, call)))
-            else:
-                call.output.append(Value(name, values.short(leaf)))
+        made = self.sources.made
+        if isinstance(output, (tuple, list)) and _several(output):
+            call.output = [Value(f"[{i}]", made(leaf, call)) for i, leaf in enumerate(output)]
+            return
+        call.output = [
+            Value(name, made(leaf, call) if isinstance(leaf, torch.Tensor) else values.short(leaf))
+            for name, leaf in values.parts("", output)
+        ]
 
     # how calls end
 
@@ -368,6 +371,12 @@ class Recorder:
         """Pre-hooks that will run unwatched in this call, which has just begun: after the user's global ones."""
         self.missed_before.append((call, len(torch_module._global_forward_pre_hooks) - 1, self.missed))
         self.missed = []
+
+
+def _several(output: tuple[object, ...] | list[object]) -> bool:
+    """Whether this is nothing but tensors in a row, as chunk returns them: there is nothing to look for in it."""
+    row = type(output) in (tuple, list) and 0 < len(output) <= values.LEAVES
+    return row and PLAIN_TENSORS.issuperset(map(type, output))
 
 
 def _caught(call: Call) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tracecall.calls import Call, Site, Trace
-from tracecall.recording import values
+from tracecall.recording import tensor_specs, values
 from tracecall.recording.global_hooks import GlobalHooks
 from tracecall.recording.modes import QuietMode, run_unchanged, suited
 from tracecall.recording.opaque import COMPILED, opaque
@@ -97,7 +97,7 @@ def title(call: Call) -> str:
 
 def plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor has ordinary numbers that can be compared."""
-    if type(tensor) not in values.PLAIN_TENSORS or tensor.layout is not torch.strided:
+    if type(tensor) not in tensor_specs.PLAIN_TENSORS or tensor.layout is not torch.strided:
         return False
     return not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
 

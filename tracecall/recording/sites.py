@@ -16,20 +16,22 @@ import re
 import sys
 import threading
 from types import CodeType, FrameType, FunctionType
-from typing import NamedTuple
 
+from msgspec import Struct
 from torch import nn
 
 from tracecall.calls import Site
+from tracecall.recording.tensor_specs import Seen
 
 LONGEST_NAME = 40
 
 
-class Place(NamedTuple):
+class Place(Struct, eq=False, gc=False):
     """A spot in running code: what a frame was doing."""
 
     code: CodeType
     lasti: int
+    seen: Seen | None = None  # the output of the last call from here: that of the next is mostly alike
 
 
 def place_of(frame: FrameType, known: dict[int, Place]) -> Place:
@@ -194,7 +196,7 @@ def parsed(text: str) -> ast.expr | None:
 
 def assignment_name(place: Place) -> str | None:
     """The name of an assignment to an index, "y[:, 0] = 5", of which the instruction's text is only the target."""
-    code, lasti = place
+    code, lasti = place.code, place.lasti
     if not 0 <= lasti < len(code.co_code) or code.co_code[lasti] != dis.opmap["STORE_SUBSCR"]:
         return None
     number = site(place).line
