@@ -1,7 +1,8 @@
 """What a saved trace costs: `python benchmarks/files.py [rounds]`.
 
 Saves, loads, folds and shows traces of 1,000, 10,000 and 100,000 calls: what a decoder of 32 blocks makes as it
-generates 2, 20 and 200 tokens. The traces are made by hand, with the shapes, sources and lines that a recording has.
+generates 2, 20 and 200 tokens. Then shows a trace of 10,001 calls in which nothing folds, the most there is to show.
+The traces are made by hand, with the shapes, sources and lines that a recording has.
 Each number is the median of the rounds, each in a process of its own, which says its peak memory. The commands run from
 compiled bytecode, as they do where tracecall is installed, whatever PYTHONDONTWRITEBYTECODE says here.
 """
@@ -23,6 +24,8 @@ from tracecall.calls import Call, Environment, ModelInfo, ModuleInfo, Settings, 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS, HIDDEN = 32, 512
 TOKENS = (2, 20, 200)
+UNALIKE = 2500  # blocks of four calls
+WIDEST = 97
 COLOURS = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
 
 
@@ -123,6 +126,53 @@ class TracedCalls:
         )
 
 
+def unalike(blocks: int) -> Trace:
+    """The trace of blocks of two nn.Linear and an nn.ReLU, all of random widths: four calls for each, none repeats."""
+    widths = random.Random(0)
+    modules = {"": ModuleInfo("", "Net", state="called")}
+
+    def call(path: str, kind: str, takes: int, gives: int, source: str, inside: list[Call] | None = None) -> Call:
+        own = takes * gives + gives if kind == "Linear" else 0
+        modules[path] = ModuleInfo(path, kind, state="called", parameters=own, trainable=own, parameter_bytes=4 * own)
+        return Call(
+            "module",
+            path,
+            path,
+            kind,
+            [Value("input", TensorSpec((1, takes), "float32", "cpu"), source)],
+            [Value("", TensorSpec((1, gives), "float32", "cpu"))],
+            Site("torch/nn/modules/container.py", 250, 21, "module(input)", "Sequential.forward"),
+            host_ns=30_000 + takes * gives if not inside else 20_000 + sum(one.host_ns or 0 for one in inside),
+            host_self_ns=20_000,
+            samples=3,
+            spread_ns=2_000,
+            flops=2 * takes * gives,
+            output_bytes=4 * gives,
+            children=inside or [],
+        )
+
+    made = []
+    gives = widths.randint(1, WIDEST)
+    for i in range(blocks):
+        takes, hidden, gives = gives, widths.randint(1, WIDEST), widths.randint(1, WIDEST)
+        parts = [
+            call(f"{i}.0", "Linear", takes, hidden, "input input"),
+            call(f"{i}.1", "ReLU", hidden, hidden, f"{i}.0"),
+            call(f"{i}.2", "Linear", hidden, gives, f"{i}.1"),
+        ]
+        made.append(call(str(i), "Sequential", takes, gives, f"{i - 1}" if i else "input input", parts))
+    total = sum(one.host_ns or 0 for one in made)
+    root = Call("module", "", "Net", "Net", made[0].inputs, made[-1].output, host_ns=total, children=made)
+    return Trace(
+        ModelInfo("Net", "net.py:9", 6_000_000, 6_000_000),
+        Environment("2.13.0", "3.11"),
+        settings=Settings("inference", seed=0),
+        modules=modules,
+        calls=[root],
+        timing=Timing(total, total, runs=3),
+    )
+
+
 def measured(what: str, tokens: int, folder: Path) -> dict[str, float]:
     """One measurement in this process: seconds, and what else there is to say about it."""
     file = folder / f"{tokens}.json{'.gz' if what.endswith('.gz') else ''}"
@@ -179,19 +229,37 @@ def main(rounds: int) -> None:
                 rows = [in_process(__file__, "--one", what, str(tokens), folder) for _ in range(rounds)]
                 calls = rows[0].get("calls", calls)
                 report(calls, what, rows)
-            bytecode = {"PYTHONPYCACHEPREFIX": str(Path(folder) / "bytecode")}
-            for name, options, more in (
-                ("show", [], {}),
-                ("show --no-fold", ["--no-fold"], {}),
-                ("show --no-fold, in colours", ["--no-fold"], COLOURS),
-                ("show --no-fold --explain", ["--no-fold", "--explain"], {}),
-                ("show --sort time", ["--sort", "time"], {}),
-                ("show --depth 2", ["--depth", "2"], {}),
-            ):
-                command = ("-m", "tracecall", "show", file, *options)
-                in_process(*command, **bytecode, **more)  # compiles what it imports
-                rows = [in_process(*command, **bytecode, **more) for _ in range(rounds)]
-                report(calls, f"tracecall {name}", rows)
+            shown(calls, file, "show", VIEWS, rounds)
+        trace, file = unalike(UNALIKE), str(Path(folder) / "unalike.json")
+        trace.save(file)
+        shown(sum(1 for _ in trace.walk()), file, "show, nothing folds", UNALIKE_VIEWS, rounds)
+
+
+Views = tuple[tuple[str, list[str], dict[str, str]], ...]
+VIEWS: Views = (
+    ("", [], {}),
+    (" --no-fold", ["--no-fold"], {}),
+    (" --no-fold, in colours", ["--no-fold"], COLOURS),
+    (" --no-fold --explain", ["--no-fold", "--explain"], {}),
+    (" --sort time", ["--sort", "time"], {}),
+    (" --depth 2", ["--depth", "2"], {}),
+)
+UNALIKE_VIEWS: Views = (
+    ("", [], {}),
+    (": --no-fold", ["--no-fold"], {}),
+    (": --depth 2", ["--depth", "2"], {}),
+    (": --explain", ["--explain"], {}),
+)
+
+
+def shown(calls: float, file: str, what: str, views: Views, rounds: int) -> None:
+    """Measure and report what it takes to show a file in several views: their names, options and environments."""
+    bytecode = {"PYTHONPYCACHEPREFIX": str(Path(file).parent / "bytecode")}
+    for name, options, more in views:
+        command = ("-m", "tracecall", "show", file, *options)
+        in_process(*command, **bytecode, **more)  # compiles what it imports
+        rows = [in_process(*command, **bytecode, **more) for _ in range(rounds)]
+        report(calls, f"tracecall {what}{name}", rows)
 
 
 def report(calls: float, what: str, rows: list[dict[str, float]]) -> None:

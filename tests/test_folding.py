@@ -13,7 +13,7 @@ from tests.views.traces import Shape, at, hook, module, operation, trace
 from tracecall.calls import Call, CallError, Finding, ModuleInfo, Site, Trace
 from tracecall.errors import TracecallError
 from tracecall.folding import folded, limited
-from tracecall.folding.repeats import Item, repeats
+from tracecall.folding.repeats import LONGEST, Item, may_repeat, repeats
 
 
 def block(i: int, us: float | None = 10, size: int = 8, *more: Call) -> Call:
@@ -365,6 +365,38 @@ def test_repeats_are_found_in_any_list():
         assert [one for item in found for one in spelled(item)] == made
 
 
+def test_a_list_that_repeats_is_never_missed():
+    """What is seen fast may be wrong where nothing repeats, and is looked at again; the other way round it is right."""
+    for seed in range(500):
+        chance = random.Random(seed)
+        made = [chance.choice("abc") for _ in range(chance.randrange(3, 60))]
+        found = any(
+            made[at : at + period] * 3 == made[at : at + 3 * period]
+            for period in range(1, min(LONGEST, len(made) // 3) + 1)
+            for at in range(len(made) - 3 * period + 1)
+        )
+        assert may_repeat(made) or not found
+    assert not may_repeat(range(1, 1000))
+
+
+def test_what_differs_deep_inside_alone_stays_apart():
+    """Blocks that look alike from outside, down to the first call inside, are told apart by all that is in them."""
+
+    def outer(i: int, size: int) -> Call:
+        inner = block(i, 10, 8, operation("torch.cat", "aten.cat", (2, 8), (2, size), path=f"layers.{i}"))
+        return module(f"outer.{i}", "Outer", (2, 8), (2, 8), inner, path=f"outer.{i}", line=5)
+
+    assert lines(folded(model(*[outer(i, i) for i in range(8)]))) == [f"outer.{i}" for i in range(8)]
+    assert lines(folded(model(*[outer(i, 8) for i in range(8)]))) == ["outer.0 to outer.7 x8"]
+
+
+def test_what_repeats_inside_calls_that_do_not():
+    """Nothing beside them is alike, and still it is found."""
+    made = [module(f"odd.{i}", "Odd", (2, i), (2, i), *[block(one) for one in range(i)], path="odd") for i in (3, 4)]
+    odd = folded(model(*made)).calls[0].children
+    assert [call.children[0].fold.count for call in odd if call.children[0].fold] == [3, 4]
+
+
 # a part of it
 
 
@@ -376,6 +408,8 @@ def test_depth_closes_calls_and_keeps_what_is_inside():
     assert not any(call.closed for _, call in made.walk())
     assert number(shown) == number(made)
     assert folded(made, depth=0).calls[0].closed
+    folded(made, depth=2)  # where calls that have nothing inside stand
+    assert not any(call.closed for _, call in made.walk())
     assert limited(made, None) is made
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import math
 import os
 import re
@@ -77,6 +76,8 @@ def encoded(trace: Trace) -> bytes:
         try:
             return msgspec.json.encode(finite)
         except UnicodeEncodeError:  # half a character: of a file whose name is not UTF-8, or of a model's own text
+            import json  # only this needs it
+
             return json.dumps(msgspec.to_builtins(finite), ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -175,7 +176,11 @@ def _check(trace: Trace) -> None:
 
 
 def _too_deep(trace: Trace) -> bool:
-    return any(depth >= DEEPEST for depth, _ in trace.walk())
+    level, depth = trace.calls, 0
+    while level and depth < DEEPEST:
+        level = [child for call in level if call.children for child in call.children]
+        depth += 1
+    return bool(level)
 
 
 def _read(path: str | Path, largest: int) -> bytes:
@@ -184,11 +189,16 @@ def _read(path: str | Path, largest: int) -> bytes:
         # a FIFO would wait for a writer, a device may never end: open without waiting, then look
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as file:  # noqa: PTH123 - Path has no way to open without waiting
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            about = os.fstat(handle)
+            if not stat.S_ISREG(about.st_mode):
                 raise TracecallError(
                     f"{name_of(path)} cannot be read: it is no ordinary file; type a saved trace's name"
                 )
-            data = file.read(largest + 1)
+            # by its size: Python makes room for all that may be read, and moves what there was to read out of it
+            size = min(about.st_size, largest)
+            data = file.read(size + 1)
+            if len(data) > size:  # it grew, or its size is not known
+                data += file.read(largest - size)
     except (OSError, ValueError) as error:
         hint = "save one with `tracecall run MODEL --save FILE`" if isinstance(error, FileNotFoundError) else ""
         raise TracecallError(

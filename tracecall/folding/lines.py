@@ -13,7 +13,7 @@ import msgspec
 
 from tracecall.calls import Call, Fold, Site, TensorSpec, Trace
 from tracecall.folding.merging import known, median, merged, spread, totals
-from tracecall.folding.repeats import FEWEST, Item, repeats
+from tracecall.folding.repeats import FEWEST, Item, may_repeat, repeats
 from tracecall.folding.signatures import Signatures
 
 WRITTEN_OUT = 6  # repeats that are no loop, each on a line of code of its own
@@ -33,7 +33,6 @@ class _Folding:
 
     def __init__(self, trace: Trace) -> None:
         self.signs = Signatures(trace)
-        self.signs.add(trace.calls)
         self.whole = sum(_time(call) or 0 for call in trace.calls)
 
     def folded(self, calls: list[Call]) -> list[Call]:
@@ -46,29 +45,11 @@ class _Folding:
 
     def _changes(self, calls: list[Call]) -> bool:
         """Whether these or what is inside them may be folded: where neither is, they stay the same objects."""
-        return any(call.children for call in calls) or (len(calls) >= FEWEST and self._may_repeat(calls))
+        return any(call.children for call in calls) or _may_repeat(calls)
 
     def _siblings(self, calls: list[Call]) -> tuple[list[Call], list[Call]]:
         """Siblings with repeats folded, but not yet what is inside them, and those where that may be folded: copies."""
-        found = calls
-        if len(calls) >= FEWEST and self._may_repeat(calls):
-            signs = self.signs
-            items = []
-            for i, call in enumerate(calls):
-                if call.fold is not None or call.hook is not None:
-                    items.append(Item(i, signs.alone(), signs.alone()))
-                else:
-                    items.append(Item(i, signs.exact[id(call)], signs.loose[id(call)], call.kind == "module"))
-
-            def worth(start: int, width: int, count: int) -> bool:
-                if count < _fewest(calls, start, width):
-                    return False
-                lines = sum(signs.calls[id(call)] for call in calls[start : start + width])
-                return width == 1 or (count - 1) * lines - 1 >= SAVED
-
-            planned = repeats(items, worth, signs.number)
-            if len(planned) < len(calls):
-                found = [line for item in planned for line in self._lines(item, calls, 0)]
+        found = self._repeated(calls) if _may_repeat(calls) else calls
         copies: list[Call] = []
         siblings: list[Call] = []
         for call in found:
@@ -78,11 +59,24 @@ class _Folding:
             siblings.append(call)
         return siblings, copies
 
-    def _may_repeat(self, calls: list[Call]) -> bool:
-        """Whether any of them is there often enough; most siblings are few, and all different."""
-        most = len(calls) - (FEWEST - 1)
-        numbers = self.signs.exact, self.signs.loose
-        return any(len({known.get(id(call)) for call in calls}) <= most for known in numbers)
+    def _repeated(self, calls: list[Call]) -> list[Call]:
+        """Siblings with repeats folded."""
+        signs = self.signs
+        signs.add(calls)
+        items = []
+        for i, call in enumerate(calls):
+            if call.fold is not None or call.hook is not None:
+                items.append(Item(i, signs.alone(), signs.alone()))
+            else:
+                items.append(Item(i, signs.exact[id(call)], signs.loose[id(call)], call.kind == "module"))
+
+        def worth(start: int, width: int, count: int) -> bool:
+            if count < _fewest(calls, start, width):
+                return False
+            return width == 1 or (count - 1) * _count(calls[start : start + width]) - 1 >= SAVED
+
+        planned = repeats(items, worth, signs.number)
+        return [line for item in planned for line in self._lines(item, calls, 0)]
 
     def _lines(self, item: Item, calls: list[Call], shift: int) -> list[Call]:
         """An item as calls. `calls[shift]` is the sibling that it counts from.
@@ -105,7 +99,6 @@ class _Folding:
     def _line(self, item: Item, each: list[list[Call]]) -> Call:
         """One line for repeats that are alike."""
         one = merged(each, sized=item.sized)
-        self.signs.add(one)
         if len(item.body) == 1 and item.width == 1:
             return _folded(one[0], [repeat[0] for repeat in each])
         members: list[Call] = []
@@ -154,6 +147,33 @@ class _Folding:
         return found
 
 
+def _may_repeat(calls: list[Call]) -> bool:
+    """Whether siblings repeat as far as they show from outside; most are few, and all different."""
+    if len({call.type for call in calls}) > len(calls) - (FEWEST - 1):
+        return False
+    # the first call inside tells most of those apart that take and give the same
+    outside = [(call.type, *_shapes([call, *call.children[:1]])) for call in calls]
+    return may_repeat(outside) or may_repeat([(call.path, call.name) for call in calls])  # these in other sizes
+
+
+def _shapes(calls: list[Call]) -> list[tuple[int | str, ...]]:
+    return [
+        value.value.shape
+        for call in calls
+        for value in (*call.inputs, *call.output)
+        if isinstance(value.value, TensorSpec)
+    ]
+
+
+def _count(calls: list[Call]) -> int:
+    """How many calls these are, with all inside them."""
+    found = 0
+    while calls:  # a level at a time
+        found += len(calls)
+        calls = [child for call in calls if call.children for child in call.children]
+    return found
+
+
 def _fewest(calls: list[Call], start: int, width: int) -> int:
     """How many repeats are worth a line: fewer where one line of code makes them all."""
     first, second = calls[start], calls[min(start + width, len(calls) - 1)]
@@ -184,14 +204,7 @@ def _sum(times: list[int | None]) -> int | None:
 
 
 def _sizes(calls: list[Call]) -> list[int]:
-    return [
-        size
-        for call in calls
-        for value in (*call.inputs, *call.output)
-        if isinstance(value.value, TensorSpec)
-        for size in value.value.shape
-        if isinstance(size, int)
-    ]
+    return [size for shape in _shapes(calls) for size in shape if isinstance(size, int)]
 
 
 def _even(sizes: list[list[int]]) -> list[tuple[int, int]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import islice
-from operator import eq
+import sys
+from array import array
+from collections.abc import Callable, Hashable, Iterable
 
 from msgspec import Struct
 
@@ -44,26 +44,57 @@ def repeats(items: list[Item], worth: Callable[[int, int, int], bool], number: C
             break  # none differ in sizes alone
         for _ in range(ROUNDS):
             before = len(items)
+            keys = _Keys(_keys(items, sized))
             period = 1
             while period <= min(LONGEST, len(items) // FEWEST):
-                items = _runs(items, period, sized, worth, number)
+                if keys.may_repeat(period):
+                    found = _runs(items, keys.numbers, period, sized, worth, number)
+                    if len(found) < len(items):
+                        items = found
+                        keys = _Keys(_keys(items, sized))
                 period += 1
             if len(items) == before:
                 break
     return items
 
 
+def may_repeat(keys: Iterable[Hashable]) -> bool:
+    """Whether siblings with these keys repeat anywhere: seen fast, as most do not."""
+    numbers: dict[Hashable, int] = {}
+    numbered = _Keys([numbers.setdefault(key, len(numbers)) for key in keys])
+    return any(map(numbered.may_repeat, range(1, min(LONGEST, len(numbered.numbers) // FEWEST) + 1)))
+
+
+class _Keys:
+    """Numbers, and as one long number with a word for each: so all are compared at once, for every period."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        words = array("I", numbers)
+        self.numbers = numbers
+        self._bits = 8 * words.itemsize
+        self._whole = int.from_bytes(words.tobytes(), sys.byteorder)
+
+    def may_repeat(self, period: int) -> bool:
+        """Whether somewhere as many numbers as it takes equal the one that is `period` further."""
+        unequal = self._whole ^ (self._whole >> period * self._bits)  # words of zeros where they are equal
+        size = self._bits // 8
+        compared = unequal.to_bytes(len(self.numbers) * size, sys.byteorder)
+        return bytes((FEWEST - 1) * period * size) in compared
+
+
+def _keys(items: list[Item], sized: bool) -> list[int]:
+    return [item.loose if sized else item.exact for item in items]
+
+
 def _runs(
     items: list[Item],
+    keys: list[int],
     period: int,
     sized: bool,
     worth: Callable[[int, int, int], bool],
     number: Callable[[object], int],
 ) -> list[Item]:
     """Runs of `period` items in turn, from left to right."""
-    keys = [item.loose if sized else item.exact for item in items]
-    if b"\1" * ((FEWEST - 1) * period) not in bytes(map(eq, keys, islice(keys, period, None))):
-        return items  # nowhere are there as many repeats; seen fast, as it is so for most periods
     equal = [0] * (len(items) + 1)  # how many items from here on equal the one that is `period` further
     for i in range(len(items) - period - 1, -1, -1):
         equal[i] = equal[i + 1] + 1 if keys[i] == keys[i + period] else 0

@@ -21,7 +21,7 @@ def limited(trace: Trace, depth: int | None) -> Trace:
     """
     if depth is None:
         return trace
-    calls = [_copy(call) for call in trace.calls]
+    calls = [msgspec.structs.replace(call) for call in trace.calls]
     waiting = [(call, 0) for call in calls]
     while waiting:
         call, level = waiting.pop()
@@ -32,7 +32,8 @@ def limited(trace: Trace, depth: int | None) -> Trace:
         grouped = call.fold is not None and call.fold.size > 1  # no call: its children stand at its own level
         # the root's hooks are part of its chain, and shown at every depth
         inside = call.children if level else [child for child in call.children if child.hook is None]
-        waiting.extend((child, level if grouped else level + 1) for child in inside)
+        # of those that are no copies nothing is inside, and nothing to close
+        waiting.extend([(child, level if grouped else level + 1) for child in inside if child.children])
     return msgspec.structs.replace(trace, calls=calls)
 
 

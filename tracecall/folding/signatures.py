@@ -1,7 +1,11 @@
-"""A number for each call, the same for calls that are alike; made bottom-up, once each, so that cost is linear."""
+"""A number for each call, the same for calls that are alike; made bottom-up, once each, so that cost is linear.
+
+Only of calls that are asked for, with all inside them: most calls of a model that repeats nowhere need none.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +16,8 @@ from tracecall.calls import Call, TensorSpec, Trace
 _STATES = {"unused", "weights-used", "bypassed"}
 _DIGITS = re.compile(r"\d+")
 _LONGEST = 4000  # characters of a name whose digits do not count: no longer one was written by hand
+
+Specs = tuple[TensorSpec, ...]
 
 
 class Signatures:
@@ -24,15 +30,13 @@ class Signatures:
     def __init__(self, trace: Trace) -> None:
         self.exact: dict[int, int] = {}
         self.loose: dict[int, int] = {}
-        self.calls: dict[int, int] = {}  # how many calls it is, with those inside
         self._below: dict[int, int] = {}  # as `loose`, of any module
         self._numbers: dict[Any, int] = {}
         self._names: dict[str, str] = {}
         self._specs = _Specs(self.number)
-        self._sides: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, int]] = {}
+        self._sides: dict[tuple[Specs, Specs], tuple[int, int]] = {}
         self._alive: list[list[Call]] = []
-        # as numbers: they are part of the key of every call
-        self._told = {path: self.number(told) for path, told in _told(trace).items()}
+        self._told = _Told(trace, self.number)
 
     def number(self, key: Any) -> int:
         """The same number for equal keys."""
@@ -44,12 +48,15 @@ class Signatures:
         return self.number(object())
 
     def add(self, calls: list[Call]) -> None:
-        """Number calls and all that is inside them."""
+        """Number calls and all that is inside them, but for those that have their numbers."""
         self._alive.append(calls)
+        exact = self.exact
         order: list[Call] = []
         waiting = list(calls)
         while waiting:
             call = waiting.pop()
+            if id(call) in exact:  # so has all that is inside it
+                continue
             order.append(call)
             if call.children:
                 waiting.extend(call.children)
@@ -57,12 +64,11 @@ class Signatures:
 
     def _number_all(self, calls: list[Call]) -> None:
         """Number calls that stand after those inside them. One loop: ten thousand calls are nothing unusual."""
-        exact, loose, below, counts = self.exact, self.loose, self._below, self.calls
-        names, specs, sides, told, numbers = self._names, self._specs, self._sides, self._told, self._numbers
+        exact, loose, below = self.exact, self.loose, self._below
+        names, sides, told, numbers = self._names, self._sides, self._told, self._numbers
         for call in calls:
             key = id(call)
             inside = [id(child) for child in call.children] if call.children else ()
-            counts[key] = 1 + sum([counts[child] for child in inside]) if inside else 1
             if call.error is not None or call.fold is not None:
                 exact[key] = loose[key] = below[key] = self.alone()
                 continue
@@ -73,12 +79,12 @@ class Signatures:
             kind = call.kind
             same = (
                 kind, call.type, name, call.internal, call.opaque, call.thread, call.hook, call.closed,
-                told.get(call.path) if kind == "module" else None,
+                told[call.path] if kind == "module" else None,
                 None if call.operations is None else tuple(call.operations.items()),
             )  # fmt: skip
             same_number = numbers.setdefault(same, len(numbers))
-            taken = tuple([specs[one.value] for one in call.inputs if isinstance(one.value, TensorSpec)])
-            given = tuple([specs[one.value] for one in call.output if isinstance(one.value, TensorSpec)])
+            taken = tuple([one.value for one in call.inputs if isinstance(one.value, TensorSpec)])
+            given = tuple([one.value for one in call.output if isinstance(one.value, TensorSpec)])
             sized, unsized = sides.get((taken, given)) or self._new_sides(taken, given)
             alike = (same_number, sized, tuple([exact[child] for child in inside]) if inside else ())
             exact[key] = numbers.setdefault(alike, len(numbers))
@@ -86,61 +92,84 @@ class Signatures:
             number = below[key] = numbers.setdefault(alike, len(numbers))
             loose[key] = numbers.setdefault((call.path, call.name, number), len(numbers))
 
-    def _new_sides(self, taken: tuple[int, ...], given: tuple[int, ...]) -> tuple[int, int]:
+    def _new_sides(self, taken: Specs, given: Specs) -> tuple[int, int]:
         """A number for what goes into a call and what comes out of it, and one for the same of any sizes."""
-        unsized = [tuple([self._specs.unsized[one] for one in side]) for side in (taken, given)]
-        numbers = self._sides[taken, given] = (self.number((taken, given)), self.number(("unsized", *unsized)))
-        return numbers
+        specs = self._specs
+        sized, unsized = [
+            self.number(
+                ("sides", tuple([specs[one][which] for one in taken]), tuple([specs[one][which] for one in given]))
+            )
+            for which in (0, 1)
+        ]
+        self._sides[taken, given] = sized, unsized
+        return sized, unsized
 
 
-class _Specs(dict[TensorSpec, int]):
-    """A number for each tensor. Neither strides nor requires_grad count, in which the first of many often differs."""
+class _Specs(dict[TensorSpec, tuple[int, int]]):
+    """A number for each tensor, and one for the same of any sizes.
+
+    Neither strides nor requires_grad count, in which the first of many often differs.
+    """
 
     def __init__(self, number: Callable[[Any], int]) -> None:
         super().__init__()
-        self.unsized: dict[int, int] = {}  # that of the same tensor of any sizes, by its number
         self._number = number
 
-    def __missing__(self, spec: TensorSpec) -> int:
+    def __missing__(self, spec: TensorSpec) -> tuple[int, int]:
         kind = (spec.dtype, spec.device, spec.layout, spec.type)
-        found = self[spec] = self._number(("tensor", spec.shape, kind))
         sizes = tuple([None if isinstance(size, int) else size for size in spec.shape])
-        self.unsized[found] = self._number(("tensor", sizes, kind))
+        found = self[spec] = self._number(("tensor", spec.shape, kind)), self._number(("tensor", sizes, kind))
         return found
 
 
-def _told(trace: Trace) -> dict[str, Any]:
-    """What is known of modules beside their calls: parameters, mode, findings, submodules that were not called."""
-    called = _called(trace.calls)
-    remarks: dict[str, list[str]] = {}
+class _Told(dict[str, int | None]):
+    """What is known of modules beside their calls: parameters, mode, findings, submodules that were not called.
 
-    def remark(path: str, words: str) -> None:
-        """At the module that was called: the path from there is part of it."""
+    A number for each path, None where no module is: it is part of the key of every call.
+    """
+
+    def __init__(self, trace: Trace, number: Callable[[Any], int]) -> None:
+        super().__init__()
+        self._trace = trace
+        self._number = number
+
+    @functools.cached_property
+    def _said(self) -> dict[str, list[str]]:
+        return _remarks(self._trace)
+
+    def __missing__(self, path: str) -> int | None:
+        info = self._trace.modules.get(path)
+        if info is None:
+            told = None
+        else:
+            remarks = tuple(sorted(self._said.get(path, ())))
+            told = self._number((info.parameters, info.trainable, info.buffers, info.training, remarks))
+        self[path] = told
+        return told
+
+
+def _remarks(trace: Trace) -> dict[str, list[str]]:
+    """What is said of modules, at the nearest one that was called: the path from there is part of it."""
+    said = [(finding.path, finding.kind) for finding in trace.findings if finding.kind not in _STATES]
+    said += [
+        (path, info.state)
+        for path, info in trace.modules.items()
+        if info.state not in ("called", "unseen") and not info.container and not info.built_inside
+    ]
+    called = _called(trace.calls) if said else set()
+    remarks: dict[str, list[str]] = {}
+    for path, words in said:
         above = path
         while above and above not in called:
             above = above.rpartition(".")[0]
         remarks.setdefault(above, []).append(f"{words} {_DIGITS.sub('0', path[len(above) :])}")
-
-    for finding in trace.findings:
-        if finding.kind not in _STATES:
-            remark(finding.path, finding.kind)
-    for path, info in trace.modules.items():
-        if info.state not in ("called", "unseen") and not info.container and not info.built_inside:
-            remark(path, info.state)
-    return {
-        path: (info.parameters, info.trainable, info.buffers, info.training, tuple(sorted(remarks.get(path, ()))))
-        for path, info in trace.modules.items()
-    }
+    return remarks
 
 
 def _called(calls: list[Call]) -> set[str]:
     """The paths of all modules that were called."""
     found: set[str] = set()
-    waiting = list(calls)
-    while waiting:
-        call = waiting.pop()
-        if call.kind == "module":
-            found.add(call.path)
-        if call.children:
-            waiting.extend(call.children)
+    while calls:  # a level at a time
+        found.update([call.path for call in calls if call.kind == "module"])
+        calls = [child for call in calls if call.children for child in call.children]
     return found

@@ -12,4 +12,6 @@ _all_ordinary = re.compile(f"[ -~{ORDINARY}]*").fullmatch
 
 def cell_len(text: str) -> int:
     """The cells that a text takes."""
+    if text.isascii() and text.isprintable():  # as most are, and sooner told
+        return len(text)
     return len(text) if _all_ordinary(text) else measured(text)
