@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from tests.views.traces import module, operation, trace
 from tracecall.calls import Fold
-from tracecall.views import columns, labels, lines
+from tracecall.views import columns, labels, lines, names
 from tracecall.views.tree import text
 
 HUGE = 1_000_000
@@ -62,7 +62,7 @@ def test_of_huge_names_that_share_a_row_their_number_stays() -> None:
     """As with any long ones."""
     call = module("x" * HUGE, "Linear", (1, 8), (1, 8))
     call.fold = Fold(12, "x" * HUGE, "y" * HUGE, [])
-    assert labels.cut_name(labels.named(call), 20, folded=True) == "xxxxxxxxxxxxxxx… ×12"
+    assert names.cut_name(labels.named(call), 20, folded=True) == "xxxxxxxxxxxxxxx… ×12"
 
 
 @pytest.mark.parametrize(

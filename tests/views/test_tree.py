@@ -810,50 +810,82 @@ def repeated(count: int = 32) -> Trace:
 
 def test_repeats_are_one_line():
     """Their number, their total time and that of one, all their parameters; inside it, one of them."""
-    assert text(repeated(), width=110) == drawing("""
+    assert text(repeated(), width=120) == drawing("""
         Net   models/net.py:8   3,748 parameters   cpu   eval, inference mode
         untraced 390.0 µs   traced 400.0 µs   medians of 50 runs
 
-                                                                                 µs       params
-        Net.__call__                               int64[2] → float32[2,100]  400.0        3.75K
+                                                                                  µs           params
+        Net.__call__                                int64[2] → float32[2,100]  400.0            3,748
         ├─ forward pre-hooks  none
         ├─ forward  models/net.py:20
-        │  ├─ embed                     Embedding  int64[2] → float32[2,8]      5.0  ▏       800  :22  ← input ids
-        │  ├─ layers.0 … layers.19 ×20  Block      [2,8] → [2,8]              220.0  █▋◂   1.28K  :24  each 11.0
-        │  │  ├─ attn                   Attention  [2,8] → [2,8]                8.0  ▏        64  :12
-        │  │  └─ x + attn(…)                       [2,8]                        1.0  ▏            :12
-        │  ├─ layers.20                 Block      [2,16] → [2,16]              9.0  ▏        64  :24
-        │  │  ├─ attn                   Attention  [2,16] → [2,16]              9.0  ▏        64  :12
-        │  │  └─ x + attn(…)                       [2,16]                       1.0  ▏            :12
-        │  ├─ layers.21 … 31 ×11        Block      [2,8] → [2,8]              120.0  ▉       704  :24  each 11.0
-        │  │  ├─ attn                   Attention  [2,8] → [2,8]                8.0  ▏        64  :12
-        │  │  └─ x + attn(…)                       [2,8]                        1.0  ▏            :12
-        │  └─ head                      Linear     [2,8] → [2,100]              9.0  ▏       900  :25
+        │  ├─ embed                      Embedding  int64[2] → float32[2,8]      5.0  ▏           800  :22  ← input ids
+        │  ├─ layers.0 … layers.19 ×20   Block      [2,8] → [2,8]              220.0  ███▉◂     1,280  :24  each 11.0 (9.0–13.0)
+        │  │  ├─ attn                    Attention  [2,8] → [2,8]                8.0  ▏            64  :12
+        │  │  └─ x + attn(…)                        [2,8]                        1.0  ▏                :12
+        │  ├─ layers.20                  Block      [2,16] → [2,16]              9.0  ▏            64  :24
+        │  │  ├─ attn                    Attention  [2,16] → [2,16]              9.0  ▏            64  :12
+        │  │  └─ x + attn(…)                        [2,16]                       1.0  ▏                :12
+        │  ├─ layers.21 … layers.31 ×11  Block      [2,8] → [2,8]              120.0  ██▏         704  :24  each 11.0 (9.0–13.0)
+        │  │  ├─ attn                    Attention  [2,8] → [2,8]                8.0  ▏            64  :12
+        │  │  └─ x + attn(…)                        [2,8]                        1.0  ▏                :12
+        │  └─ head                       Linear     [2,8] → [2,100]              9.0  ▏           900  :25
         └─ forward hooks  none
 
         ×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all
         """)
 
 
-def test_where_room_is_short_the_number_of_repeats_stays():
-    """The last name shrinks to its number first; what one took goes before shapes do."""
+def test_where_room_is_short_what_one_took_stands_below():
+    """Whole, with the least and the most, beside the line to what stands inside."""
+    assert text(repeated(), width=80) == drawing("""
+        Net   models/net.py:8   3,748 parameters   cpu   eval, inference mode
+        untraced 390.0 µs   traced 400.0 µs   medians of 50 runs
+
+                                                                                 µs
+        Net.__call__                               int64[2] → float32[2,100]  400.0
+        ├─ forward pre-hooks  none
+        ├─ forward  models/net.py:20
+        │  ├─ embed                     Embedding  int64[2] → float32[2,8]      5.0  :22
+        │  ├─ layers.0 … layers.19 ×20  Block      [2,8] → [2,8]              220.0  :24
+        │  │  │  each 11.0 (9.0–13.0)
+        │  │  ├─ attn                   Attention  [2,8] → [2,8]                8.0  :12
+        │  │  └─ x + attn(…)                       [2,8]                        1.0  :12
+        │  ├─ layers.20                 Block      [2,16] → [2,16]              9.0  :24
+        │  │  ├─ attn                   Attention  [2,16] → [2,16]              9.0  :12
+        │  │  └─ x + attn(…)                       [2,16]                       1.0  :12
+        │  ├─ layers.21 … 31 ×11        Block      [2,8] → [2,8]              120.0  :24
+        │  │  │  each 11.0 (9.0–13.0)
+        │  │  ├─ attn                   Attention  [2,8] → [2,8]                8.0  :12
+        │  │  └─ x + attn(…)                       [2,8]                        1.0  :12
+        │  └─ head                      Linear     [2,8] → [2,100]              9.0  :25
+        └─ forward hooks  none
+
+        ×N: N calls alike, with their total time; inside is one, with medians; --no-fold
+        shows all
+        """)
+
+
+def test_in_a_narrow_terminal_the_first_and_the_last_index_stay():
+    """With their number, and what one took."""
     assert text(repeated(), width=60) == drawing("""
         Net   models/net.py:8   3,748 parameters   cpu
           eval, inference mode
         untraced 390.0 µs   traced 400.0 µs   medians of 50 runs
 
                                                              µs
-        Net.__call__            …t64[2] → float32[2,100]  400.0
+        Net.__call__            …[2] → float32[2,100]     400.0
         ├─ forward pre-hooks  none
         ├─ forward  models/net.py:20
         │  ├─ embed             int64[2] → float32[2,8]     5.0  :22
-        │  ├─ layers.0 … ×20    [2,8] → [2,8]             220.0  :24
+        │  ├─ layers.0…19 ×20   [2,8] → [2,8]             220.0  :24
+        │  │  │  each 11.0 (9.0–13.0)
         │  │  ├─ attn           [2,8] → [2,8]               8.0  :12
         │  │  └─ x + attn(…)    [2,8]                       1.0  :12
         │  ├─ layers.20         [2,16] → [2,16]             9.0  :24
         │  │  ├─ attn           [2,16] → [2,16]             9.0  :12
         │  │  └─ x + attn(…)    [2,16]                      1.0  :12
-        │  ├─ layers.21 … ×11   [2,8] → [2,8]             120.0  :24
+        │  ├─ layers.21…31 ×11  [2,8] → [2,8]             120.0  :24
+        │  │  │  each 11.0 (9.0–13.0)
         │  │  ├─ attn           [2,8] → [2,8]               8.0  :12
         │  │  └─ x + attn(…)    [2,8]                       1.0  :12
         │  └─ head              [2,8] → [2,100]             9.0  :25
@@ -861,6 +893,31 @@ def test_where_room_is_short_the_number_of_repeats_stays():
 
         ×N: N calls alike, with their total time; inside is one,
         with medians; --no-fold shows all
+        """)
+
+
+def test_below_calls_without_anything_inside():
+    """What one took stands under the name; with --explain before the sentence."""
+    assert text(repeated(), width=80, depth=1, explain=True).split("\n\n")[1] == drawing("""
+                                                                                 µs
+        Net.__call__                               int64[2] → float32[2,100]  400.0
+        │  model(x) runs type(model).__call__: the hooks and, between them, forward
+        ├─ forward pre-hooks  none
+        │  run before forward, and may replace its arguments
+        ├─ forward  models/net.py:20
+        │  │  the model's own code: the method that __call__ runs between the hooks
+        │  ├─ embed                     Embedding  int64[2] → float32[2,8]      5.0  :22
+        │  │  a submodule: this is a __call__ of its own, with its own hooks and forward
+        │  ├─ layers.0 … 19 ×20  +2     Block      [2,8] → [2,8]              220.0  :24
+        │  │  each 11.0 (9.0–13.0)
+        │  │  ×N: N calls that are alike, with their total time; inside is one of them,
+        │  │  with medians
+        │  ├─ layers.20  +2             Block      [2,16] → [2,16]              9.0  :24
+        │  ├─ layers.21 … 31 ×11  +2    Block      [2,8] → [2,8]              120.0  :24
+        │  │  each 11.0 (9.0–13.0)
+        │  └─ head                      Linear     [2,8] → [2,100]              9.0  :25
+        └─ forward hooks  none
+           run after forward, and may replace its output
         """)
 
 
@@ -940,10 +997,42 @@ def test_roots_that_repeat():
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 @pytest.mark.parametrize("make", [repeated, in_turn])
 def test_no_folded_line_is_wider_than_the_terminal(make, width):
-    """Whatever the width, and every number of repeats is there."""
+    """Whatever the width, and every number of repeats is there, the first and the last, and what one took."""
     shown = text(make(), width=width)
     assert all(cell_len(line) <= width for line in shown.splitlines())
     assert all(f"×{count}" in shown for count in ((20, 11) if make is repeated else (10,)))
+    names = [(0, 19), (21, 31)] if make is repeated else [(0, 9)]
+    assert all(re.search(rf"\b{first} ?… ?(layers\.)?{last}\b", shown) for first, last in names)
+    times = ["each 11.0 (9.0–13.0)"] * 2 if make is repeated else ["each 10.5 (10.0–11.0)"]
+    assert re.findall(r"each .*?\)", shown) == times
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_deep_calls_that_share_a_line_keep_their_indices(width):
+    """The guide is cut rather than they."""
+    inside = [module(f"layers.{i}", "Linear", (2, 8), (2, 8), us=8 + i % 2, line=24) for i in range(24)]
+    for depth in range(10):
+        inside = [module(f"inner{depth}", "Wrapper", (2, 8), (2, 8), *inside, us=240, line=9)]
+    shown = text(trace(module("Net", "Net", (2, 8), (2, 8), *inside, us=250, path="")), width=width)
+    assert re.search(r"\b0 ?… ?(layers\.)?23 ×24", shown)
+    assert "each 8.5 (8.0–9.0)" in shown
+    assert all(cell_len(line) <= width for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("width", "shapes"),
+    [
+        (74, "float32[1,64,112,112] → bfloat16[1,128,56,56]"),
+        (70, "…[1,64,112,112] → bfloat16[1,128,56,56]"),
+        (60, "…,112] → bfloat16[1,128,56,56]"),
+        (54, "… → bfloat16[1,128,56,56]"),
+        (53, "…→ bfloat16[1,128,56,56]"),
+    ],
+)
+def test_shapes_are_cut_between_sizes(width, shapes):
+    """On the left, since the output says more, and never inside a number or a word."""
+    call = module("down", "Conv2d", spec((1, 64, 112, 112)), spec((1, 128, 56, 56), "bfloat16"), us=5, line=3)
+    assert f"  {shapes}  " in text(trace(module("Net", "Net", (1,), (1,), call, us=9, path="")), width=width)
 
 
 def two_in_turn(slow: dict[int, float]) -> Trace:

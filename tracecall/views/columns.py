@@ -21,14 +21,19 @@ class Layout(NamedTuple):
     roomy: bool  # [1, 3, 28, 28], not [1,3,28,28]
     brief: bool  # 195K parameters, not 194,578
     everything: bool  # where the inputs came from also where that is the line above
+    beside: bool  # what one of many calls took at the end of their line, not on a line of its own below it
 
 
 # from the one that says most to the one that needs least room
-LAYOUTS = (
-    Layout(True, False, True),
-    Layout(False, False, True),
-    Layout(False, False, False),
-    Layout(False, True, False),
+LAYOUTS = tuple(
+    Layout(roomy, brief, everything, beside)
+    for beside in (True, False)
+    for roomy, brief, everything in (
+        (True, False, True),
+        (False, False, True),
+        (False, False, False),
+        (False, True, False),
+    )
 )
 
 
@@ -39,9 +44,10 @@ class Column(NamedTuple):
     width: int
 
 
-def columns(trace: Trace, rows: list[Row], total: int) -> Callable[[Layout], dict[str, Column]]:
+def columns(trace: Trace, rows: list[Row], total: int, each: list[str]) -> Callable[[Layout], dict[str, Column]]:
     """The columns by name, from left to right, for the layout that it is called with.
 
+    `each` is, row by row, what one of those that share the row took; "" where nothing is to be said.
     Most are the same in every layout, and none is made twice: a long trace has ten thousand cells in each.
     """
     blank = [""] * len(rows)
@@ -59,8 +65,9 @@ def columns(trace: Trace, rows: list[Row], total: int) -> Callable[[Layout], dic
     root = trace.modules.get("")
     place = functools.cache(functools.partial(_place, root.source.file if root and root.source else None))
     line = _column([_line_text(row, place) for row in rows])
-    source_texts = [_source_texts(row, total) for row in rows]
+    source_texts = [_source_texts(row) for row in rows]
     sources = functools.cache(lambda news: _column([texts[news] for texts in source_texts]))
+    beside = functools.cache(lambda news: _column(list(map(_beside, each, sources(news).cells))))
 
     def written(layout: Layout) -> dict[str, Column]:
         return {
@@ -71,7 +78,7 @@ def columns(trace: Trace, rows: list[Row], total: int) -> Callable[[Layout], dic
             "bar": bar,
             "parameters": parameters(layout.brief),
             "line": line,
-            "from": sources(not layout.everything),
+            "from": (beside if layout.beside and any(each) else sources)(not layout.everything),
         }
 
     return written
@@ -165,17 +172,17 @@ def _place(own: str | None, file: str, hook: bool) -> str | None:
     return None if labels.of_torch(file) and not hook else labels.bounded(file.replace("\\", "/").rpartition("/")[2])
 
 
-def _source_texts(row: Row, total: int) -> tuple[str, str]:
-    """Where the inputs came from, "← conv1, input x", and the same where that is news.
-
-    Of calls that share a line what one of them took comes first, "each 0.37 (0.35–0.41)".
-    """
-    each = labels.each(row.call, total) if row.call is not None and row.call.fold is not None else ""
+def _source_texts(row: Row) -> tuple[str, str]:
+    """Where the inputs came from, "← conv1, input x", and the same where that is news."""
     if not row.sources:
-        return each, each
+        return "", ""
     source = "← " + (row.sources[0] if len(row.sources) == 1 else _several(row.sources))
-    everything = each + GAP + source if each else source
-    return everything, each if row.obvious else everything
+    return source, "" if row.obvious else source
+
+
+def _beside(each: str, source: str) -> str:
+    """What one of many calls took, before what they came from: "each 0.37 (0.35–0.41)  ← conv1"."""
+    return each + GAP + source if each and source else each or source
 
 
 def _several(sources: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -107,28 +108,28 @@ def named(call: Call) -> str:
         return f"×{fold.count} in turn"
     first, last = bounded(fold.first), bounded(fold.last)
     name = first if fold.first == fold.last else f"{first} … {last}"
-    if cell_len(name) > LONGEST_NAMES and first.rpartition(".")[0] == last.rpartition(".")[0]:
-        name = f"{first} … {last.rpartition('.')[2]}"
+    if cell_len(name) > LONGEST_NAMES and fold.first != fold.last:
+        name = "{}{} … {}".format(*apart(first, last))
     return name if fold.inside else f"{name} ×{fold.count}"
 
 
-def cut_name(name: str, width: int, *, folded: bool) -> str:
-    """Exactly `width` cells of a row's name; of calls that share a row, their number stays where the names are cut."""
-    if not folded or cell_len(name) <= width:
-        return pad(name, width)
-    names, times, count = name.rpartition(" ×")
-    if not times:
-        names, count = name, ""
-    start, dots, last = names.partition(" … ")
-    for shorter in (f"{start}{dots}{last.rpartition('.')[2]}", f"{start}{dots}".rstrip()):  # "layers.0 … 31"
-        if cell_len(shorter + times + count) <= width:
-            return pad(shorter + times + count, width)
-    room = width - cell_len(times + count)
-    return pad(start, room) + times + count if room >= SHORTEST else pad(name, width)
+LONGEST_NAMES = 24  # cells for a first and a last name; beyond that what both share is told once
 
 
-LONGEST_NAMES = 24  # cells for a first and a last name; beyond that the last is told by its number alone
-SHORTEST = 4
+def apart(first: str, last: str) -> tuple[str, str, str]:
+    """Two paths without what they share: "a.0.x" and "a.7.x" are "a.", "0" and "7.x"; only the last keeps the end."""
+    if not _path(first) or not _path(last):
+        return "", first, last
+    ones, others = first.split("."), last.split(".")
+    most = min(len(ones), len(others)) - 1
+    start = next((i for i in range(most) if ones[i] != others[i]), most)
+    most -= start
+    end = next((i for i in range(most) if ones[-1 - i] != others[-1 - i]), most)
+    head = "".join(part + "." for part in ones[:start])
+    return head, ".".join(ones[start : len(ones) - end]), ".".join(others[start:])
+
+
+_path = re.compile(r"[\w.]+").fullmatch  # an expression is taken apart nowhere
 
 
 def each(call: Call, total: int) -> str:
@@ -164,7 +165,7 @@ def arrows(call: Call) -> tuple[str, str]:
     given = tuple([value.value for value in call.output])
     if call.error is None:
         return _flow(call.kind, inputs, given)
-    left, short = (_sides(inputs, given, roomy)[0] for roomy in (True, False))
+    (left, short), _ = _sides(inputs, given)
     plain = next((f"{v.where} {v.value}" for v in call.inputs if not isinstance(v.value, TensorSpec)), "")
     if call.kind == "operation":
         return f"{left} ✗ {bounded(plain)}".strip(), f"{short} ✗ {bounded(plain)}".strip()
@@ -177,25 +178,32 @@ Given = tuple[TensorSpec | str, ...]
 
 @functools.lru_cache(maxsize=1024)  # a long trace has the same few shapes again and again
 def _flow(kind: str, inputs: tuple[TensorSpec, ...], given: Given) -> tuple[str, str]:
-    texts = []
-    for roomy in (True, False):
-        left, right = _sides(inputs, given, roomy)
-        if not any(isinstance(one, TensorSpec) for one in given):
-            right = bounded(", ".join(map(str, given[:2]))) or "None"
-        if not inputs:
-            texts.append(f"→ {right}")
-        else:
-            texts.append(left if kind == "operation" and left == right else f"{left} → {right}")
+    lefts, rights = _sides(inputs, given)
+    if not rights[0]:  # no tensor
+        right = bounded(", ".join(map(str, given[:2]))) or "None"
+        rights = right, right
+    if not inputs:
+        return f"→ {rights[0]}", f"→ {rights[1]}"
+    texts = [
+        left if kind == "operation" and left == right else f"{left} → {right}"
+        for left, right in zip(lefts, rights, strict=True)
+    ]
     return texts[0], texts[1]
 
 
-def _sides(inputs: tuple[TensorSpec, ...], given: Given, roomy: bool) -> tuple[str, str]:
-    outputs = [one for one in given if isinstance(one, TensorSpec)]
+def _sides(inputs: tuple[TensorSpec, ...], given: Given) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What goes in and what comes out, each as it is written with room, and where room is short."""
+    outputs = tuple([one for one in given if isinstance(one, TensorSpec)])
     dtypes = {spec.dtype for spec in inputs} != {spec.dtype for spec in outputs} and bool(inputs) and bool(outputs)
-    return _group(inputs, dtypes, roomy), _group(outputs, dtypes, roomy)
+    return _groups(inputs, dtypes), _groups(outputs, dtypes)
 
 
-def _group(specs: Sequence[TensorSpec], dtypes: bool, roomy: bool) -> str:
+@functools.lru_cache(maxsize=1024)  # where no two calls have the same shapes, what one gives the next one takes
+def _groups(specs: tuple[TensorSpec, ...], dtypes: bool) -> tuple[str, str]:
+    return _group(specs, dtypes, roomy=True), _group(specs, dtypes, roomy=False)
+
+
+def _group(specs: Sequence[TensorSpec], dtypes: bool, *, roomy: bool) -> str:
     """Some tensors' shapes; equal neighbours are counted, more than three kinds are cut."""
     texts: list[str] = []
     counts: list[int] = []
@@ -222,8 +230,10 @@ def sources(call: Call) -> list[str]:
 
 def pad(cell: str, width: int) -> str:
     """Exactly `width` cells; what is too long ends in "…". It costs what is shown, however long the text is."""
-    if len(cell) <= _JOINED * max(1, width) and cell_len(cell) <= width:
-        return cell + " " * (width - cell_len(cell))
+    if len(cell) <= _JOINED * max(1, width):
+        cells = cell_len(cell)
+        if cells <= width:
+            return cell + " " * (width - cells)
     cell = start(cell, width - 1)
     return cell + "…" + " " * (width - 1 - cell_len(cell))
 

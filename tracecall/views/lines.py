@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import functools
+import re
 import textwrap
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from rich.text import Text
 
 from tracecall.calls import Call, Trace
-from tracecall.views import labels
+from tracecall.views import labels, names
 from tracecall.views.cells import cell_len
 from tracecall.views.columns import GAP, LAYOUTS, Column, columns, total_time
 from tracecall.views.header import BAD, NOTE, QUIET, TIME
-from tracecall.views.rows import Row
+from tracecall.views.rows import Row, guide_below
 from tracecall.views.styled import Line, Piece
 
 STYLES = {"device": NOTE, "time": TIME, "device time": TIME, "bar": TIME, "line": QUIET, "from": QUIET}
 RIGHT = ("time", "device time", "parameters", "line")
 WIDEST_LABEL = 44
+WIDEST_NAMES = 30  # with the way to them, of calls that share a row; beyond that their start is cut
 SHORTEST_NAME = 12
+SHORTEST_GUIDE = 3
 SHORTEST_SENTENCE = 30
 PROSE = 88  # a longer line of prose is hard to read, however wide the terminal
 SHORTEST_SOURCE = 14
@@ -29,16 +33,20 @@ Widths = dict[str, int]
 
 
 def lines(trace: Trace, rows: list[Row], width: int) -> list[Line | Text]:
-    """Rows as lines with aligned columns; where room is short, the columns that say least are left out first."""
+    """Rows as lines with aligned columns; where room is short, the columns that say least are left out first.
+
+    What one of the calls took that share a row stands at the end of its line, or else on one of its own below it.
+    """
     total = total_time(trace)
     hot = _hot_path(trace)
     for row in rows:
         row.hot = id(row.call) in hot
-    each = [labels.each(row.call, total) for row in rows if row.call is not None and row.call.fold is not None]
+    each = [labels.each(row.call, total) if row.call is not None and row.call.fold is not None else "" for row in rows]
+    longest = max(map(cell_len, set(each)), default=0)
     unit = labels.unit(total)[0]
     titles = {"time": unit, "device time": f"device {unit}", "parameters": "params"}
     label, typed = _label_widths(rows)
-    written = columns(trace, rows, total)
+    written = columns(trace, rows, total, each)
     for layout in LAYOUTS:
         shown = written(layout)
         widths = {name: column.width for name, column in shown.items()}
@@ -48,11 +56,22 @@ def lines(trace: Trace, rows: list[Row], width: int) -> list[Line | Text]:
             widths[name] = size and max(size, cell_len(titles.get(name, "")))
         widths["type"] = typed
         # what may go without loss: where things came from, and most of the bar and the type
-        if _needed(label, {**widths, **({} if layout.everything else _spare(widths, each))}) <= width:
+        least = {} if layout.everything else _spare(widths, longest if layout.beside else 0)
+        if _needed(label, {**widths, **least}) <= width:
             break
-    label = _fit(widths, label, width, each)
+    label = _fit(widths, label, width, longest if layout.beside else 0, _shared(rows))
     title = _title(titles, widths, label)
-    return [*([title] if title.plain else []), *_drawn(rows, shown, widths, label, width, total)]
+    below = [""] * len(rows) if layout.beside else _below(rows, each, width)
+    return [*([title] if title.plain else []), *_drawn(rows, shown, widths, label, width, total, below)]
+
+
+def _below(rows: list[Row], each: list[str], width: int) -> list[str]:
+    """What one of the calls took that share a row, as a line below it that leads on to what stands inside."""
+    following: list[Row | None] = [*rows[1:], None]
+    return [
+        text and _cut_guide(guide_below(row, then), width - SHORTEST_SENTENCE) + text
+        for row, then, text in zip(rows, following, each, strict=True)
+    ]
 
 
 def _label_widths(rows: list[Row]) -> tuple[int, int]:
@@ -64,6 +83,24 @@ def _label_widths(rows: list[Row]) -> tuple[int, int]:
     # a row without a type may write its name across that column
     long = max([len(row.guide) + width_of(row.name) for row in calls if not row.type], default=0)
     return max(label, min(long - (len(GAP) + typed if typed else 0), WIDEST_LABEL)), typed
+
+
+class _Shared(NamedTuple):
+    """How wide the label is where it keeps the first and the last index of all calls that share a row."""
+
+    whole: int  # with what their names share
+    enough: int  # the same, at most as wide as other columns may suffer for
+    least: int  # the indices alone
+
+
+def _shared(rows: list[Row]) -> _Shared:
+    whole = least = 0
+    for row in rows:
+        if row.call is not None and row.call.fold is not None:
+            name, cut = names.least(row.name)
+            whole = max(whole, len(row.guide) + name)
+            least = max(least, SHORTEST_GUIDE + cut)
+    return _Shared(whole, max(least, min(whole, WIDEST_NAMES)), least)
 
 
 def _title(titles: dict[str, str], widths: Widths, label: int) -> Text:
@@ -98,29 +135,31 @@ def _ungrouped(calls: list[Call]) -> list[Call]:
     ]
 
 
-def _spare(widths: dict[str, int], each: list[str]) -> dict[str, int]:
-    return {"from": max(map(cell_len, each), default=0), "bar": min(4, widths["bar"]), "type": min(12, widths["type"])}
+def _spare(widths: dict[str, int], each: int) -> dict[str, int]:
+    return {"from": each, "bar": min(4, widths["bar"]), "type": min(12, widths["type"])}
 
 
 def _needed(label: int, widths: dict[str, int]) -> int:
     return label + sum(len(GAP) + size for size in widths.values() if size)
 
 
-def _brief_each(cell: str) -> str:
-    """Without the range: "each 0.37"."""
-    return cell.partition(" (")[0]
-
-
-def _fit(widths: dict[str, int], label: int, width: int, each: list[str]) -> int:
+def _fit(widths: dict[str, int], label: int, width: int, each: int, shared: _Shared) -> int:
     """Shrink or drop columns until a line fits; returns the label's width.
 
-    What one of many calls took, `each`, stands where others say what they came from, and stays longer.
+    What one of many calls took, `each` cells, stands where others say what they came from, and is not cut.
     """
-    whole, brief = (max(map(cell_len, cells), default=0) for cells in (each, map(_brief_each, each)))
-    for name, least in (("from", max(24, whole)), ("type", 18), ("bar", 4), ("from", max(14, whole)), ("type", 12),
-                        ("from", whole), ("bar", 3), ("label", 30), ("type", 9), ("from", brief), ("bar", 0),
-                        ("label", 26), ("shapes", 30), ("from", 0), ("parameters", 0), ("label", 22), ("shapes", 24),
-                        ("type", 0), ("line", 0), ("device", 0), ("label", 16)):  # fmt: skip
+    wanted = [
+        ("label", min(label, shared.whole)),
+        ("shapes", widths["shapes"]),
+        ("label", label),
+        ("type", widths["type"]),
+    ]
+    enough = shared.enough
+    for name, least in (("from", max(24, each)), ("type", 18), ("bar", 4), ("from", max(14, each)), ("type", 12),
+                        ("from", each), ("bar", 3), ("label", max(30, enough)), ("type", 9), ("bar", 0),
+                        ("label", max(26, enough)), ("shapes", 30), ("parameters", 0), ("label", max(22, enough)),
+                        ("shapes", 24), ("type", 0), ("line", 0), ("device", 0),
+                        ("label", max(16, shared.least))):  # fmt: skip
         over = _needed(label, widths) - width
         if over <= 0:
             break
@@ -128,15 +167,33 @@ def _fit(widths: dict[str, int], label: int, width: int, each: list[str]) -> int
             label = max(min(label, least), label - over)
         elif least == 0:
             widths[name] = 0
+            if name == "type":  # names that were to be written across it need room of their own
+                label = max(label, enough)
         else:
             widths[name] = max(min(widths[name], least), widths[name] - over)
+    return _widened(widths, label, width, wanted)
+
+
+def _widened(widths: Widths, label: int, width: int, wanted: list[tuple[str, int]]) -> int:
+    """Give the room that a dropped column left to those that were cut; returns the label's width."""
+    for name, most in wanted:
+        size = label if name == "label" else widths[name]
+        more = min(most - size, width - _needed(label, widths))
+        if size and more > 0:
+            if name == "label":
+                label += more
+            else:
+                widths[name] += more
     return label
 
 
 def _drawn(
-    rows: list[Row], shown: dict[str, Column], widths: Widths, label: int, width: int, total: int
+    rows: list[Row], shown: dict[str, Column], widths: Widths, label: int, width: int, total: int, below: list[str]
 ) -> Iterator[Line | Text]:
-    """The rows as lines, their cells in columns. A long tree has few texts that differ: each is finished once."""
+    """The rows as lines, their cells in columns, what stands `below` one on the next line.
+
+    A long tree has few texts that differ: each is finished once.
+    """
     caught = [row.call is not None and row.call.error is not None and row.call.error.caught for row in rows]
     finished = [
         _bars(rows, size, total) if name == "bar" else _finished(name, size, shown[name].cells, caught)
@@ -145,7 +202,7 @@ def _drawn(
     ]
     right = _needed(0, {name: size for name, size in widths.items() if name != "type"})
     labelled = functools.cache(functools.partial(_label, label, widths["type"]))
-    for row, *pieces in zip(rows, *finished, strict=True):
+    for row, under, *pieces in zip(rows, below, *finished, strict=True):
         if row.says:
             yield from _sentence(row, width)
         elif row.note is not None:
@@ -156,6 +213,8 @@ def _drawn(
             folded = row.call is not None and row.call.fold is not None
             left, used = labelled(row.guide, row.name, row.style, row.type, folded)
             yield Line([*left, *pieces], used + right)
+            if under:
+                yield Line([(under, QUIET)], cell_len(under))
 
 
 def _label(
@@ -164,8 +223,9 @@ def _label(
     """What stands at the left of a line, the way to a name, the name and its type; and how many cells it takes."""
     with_type = typed and kind
     room = label if with_type or not typed else label + len(GAP) + typed
-    guide = _cut_guide(guide, room - min(SHORTEST_NAME, cell_len(name)))
-    name = labels.cut_name(name, room - cell_len(guide), folded=folded)
+    least = names.least(name)[1] if folded else SHORTEST_NAME
+    guide = _cut_guide(guide, room - min(max(SHORTEST_NAME, least), cell_len(name)))
+    name = names.cut_name(name, room - cell_len(guide), folded=folded)
     pieces = [(guide, QUIET), (name, style)]
     if with_type:
         pieces.append((GAP + labels.pad(kind, typed), QUIET))
@@ -182,7 +242,7 @@ def _finished(name: str, size: int, column: list[str], caught: list[bool]) -> li
         elif name in RIGHT:
             cell = " " * (size - cell_len(cell)) + cell
         elif name == "shapes" and cell_len(cell) > size:
-            cell = "…" + cell[len(cell) - size + 1 :]  # the output stands at the end, and says more
+            cell = _cut_shapes(cell, size)
         return GAP + labels.pad(cell, size), BAD if "✗" in cell and not caught else STYLES.get(name, "")
 
     return list(map(finished, column, caught))
@@ -209,12 +269,22 @@ def _sentence(row: Row, width: int) -> list[Text]:
 
 def _cut_guide(guide: str, room: int) -> str:
     """The lines that lead to a name: of a deep nesting only the last, so that a name of some length has room."""
-    room = max(3, room)
+    room = max(SHORTEST_GUIDE, room)
     return guide if len(guide) <= room else "…" + guide[1 - room :]
 
 
+def _cut_shapes(cell: str, size: int) -> str:
+    """The end of it, since the output stands there and says more; cut before a size or a word, never inside one."""
+    begin = len(cell) - size + 1
+    whole = _MAY_BE_CUT.search(cell, begin)
+    return "…" + cell[whole.start() if whole else begin :]
+
+
+_MAY_BE_CUT = re.compile(r"[\[, →]")
+
+
 def _cut_source(cell: str, size: int) -> str:
-    """What of it fits: a time whole or not at all, and a source where something of it can be read."""
+    """What of it fits: what one of many took whole, and a source where something of it can be read."""
     each, _, source = cell.partition("← ") if cell.startswith("each ") else ("", "", cell)
     if not each:
         return source if size >= SHORTEST_SOURCE else ""
@@ -222,4 +292,4 @@ def _cut_source(cell: str, size: int) -> str:
     room = size - cell_len(each + GAP)
     if source and room >= SHORTEST_SOURCE:
         return each + GAP + labels.pad("← " + source, room)
-    return each if cell_len(each) <= size else _brief_each(each)
+    return each

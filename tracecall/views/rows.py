@@ -55,10 +55,14 @@ def explained(trace: Trace, shown: list[Row]) -> Iterator[Row]:
         for kind, sentence in _sentences(row, failing):
             if kind not in said:
                 said.add(kind)
-                below = row.guide.replace("├─ ", "│  ").replace("└─ ", "   ")
-                if i + 1 < len(shown) and len(shown[i + 1].guide) > len(row.guide):
-                    below += "│  "  # the line to what stands inside goes on
-                yield Row(below, "", says=sentence)
+                yield Row(guide_below(row, shown[i + 1] if i + 1 < len(shown) else None), "", says=sentence)
+
+
+def guide_below(row: Row, following: Row | None) -> str:
+    """The guide of what is said about a row on the line below it, where `following` stands below that."""
+    below = row.guide.replace("├─ ", "│  ").replace("└─ ", "   ")
+    deeper = following is not None and len(following.guide) > len(row.guide)
+    return below + "│  " if deeper else below  # the line to what stands inside goes on
 
 
 def _sentences(row: Row, failing: Call | None) -> Iterator[tuple[str, str]]:
@@ -155,6 +159,9 @@ def _children(calls: list[Call], guide: str, operations: str, *, root: bool = Fa
     while waiting:
         call, last, previous, before = waiting.pop()
         row = _row(call, before + ("└─ " if last else "├─ "), previous, operations)
+        if not call.children:
+            yield row
+            continue
         # those that repeat in turn are the root's own where their group is
         grouped = root and call.fold is not None and call.fold.size > 1
         inside = _siblings(call.children, operations, grouped)
