@@ -133,7 +133,125 @@ def test_diff_as_json_of_a_file_whose_name_is_no_unicode(tracecall: Command, fil
     assert (done.status, json.loads(done.out)["files"]) == (0, [odd, odd])
 
 
+DEEP = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(size), nn.Linear(size, size)
+
+    def forward(self, x):
+        return x + torch.relu(self.fc(self.norm(x)))
+
+class Deep(nn.Module):
+    def __init__(self, size=16, count=24):
+        super().__init__()
+        self.layers = nn.ModuleList(Block(size) for _ in range(count))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+"""
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> str:
+    """A file with a model of 24 layers."""
+    (tmp_path / "deep.py").write_text(DEEP)
+    return str(tmp_path / "deep.py")
+
+
+@pytest.fixture
+def depths(tracecall: Command, deep: str, tmp_path: Path) -> tuple[str, str]:
+    """Two traces of it, the second with layers of another size."""
+    for name, size in (("a", 16), ("b", 12)):
+        saved = str(tmp_path / f"{name}.json")
+        arguments = (f"{deep}:Deep({size})", "--input", f"2,{size}", "--repeat", "0", "--save", saved)
+        assert tracecall("run", *arguments).status == 0
+    return str(tmp_path / "a.json"), str(tmp_path / "b.json")
+
+
+def test_diff_folds_the_same_change_of_many_layers(tracecall: Command, depths: tuple[str, str]) -> None:
+    """The sum counts all calls; --no-fold shows them."""
+    done = tracecall("diff", *depths)
+    assert done.status == 1
+    assert "→ └─ layers.0 … layers.23 ×24  Block" in done.out
+    assert done.out.count("[2, 16] → [2, 12]") < 12
+    assert "121 changed, 0 calls as before" in done.out
+    whole = tracecall("diff", *depths, "--no-fold")
+    assert whole.status == 1
+    assert all(f"─ layers.{i} " in whole.out for i in range(24))
+    assert "121 changed, 0 calls as before" in whole.out
+
+
+def test_diff_of_a_part_is_judged_by_all(tracecall: Command, depths: tuple[str, str]) -> None:
+    """As `show` chooses it; the JSON is of all in any case."""
+    done = tracecall("diff", *depths, "--only", "layers.3")
+    assert (done.status, "layers.3" in done.out, "layers.4" in done.out) == (1, True, False)
+    assert "121 changed, 115 of them not in this part of the tree" in " ".join(done.out.split())
+    done = tracecall("diff", *depths, "--filter", "LayerNorm")
+    assert (done.status, "norm" in done.out, "fc" in done.out) == (1, True, False)
+    whole, chosen = tracecall("diff", *depths, "--json"), tracecall("diff", *depths, "--json", "--only", "layers.3")
+    assert (whole.status, whole.out) == (chosen.status, chosen.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--only", "layer.3"), "--only layer.3: Deep has no module at that path; did you mean layers.3"),
+        (("--filter", "Conv2d"), "--filter Conv2d"),
+    ],
+)
+def test_a_part_that_is_not_there_is_refused_in_one_line(
+    tracecall: Command, deep: str, depths: tuple[str, str], arguments: tuple[str, str], said: str
+) -> None:
+    """By both commands, and as JSON, too: exit status 2."""
+    for command in (("diff", *depths), ("compare", f"{deep}:Deep", "--input", "2,16", "--dtype", "float32,float64")):
+        for more in ((), ("--json",)):
+            done = tracecall(*command, *arguments, *more)
+            assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
+            assert said in done.err
+
+
 # compare
+
+
+def test_compare_folds_layers_that_are_alike(tracecall: Command, deep: str) -> None:
+    """With the largest of their errors; --no-fold shows each."""
+    arguments = ("compare", f"{deep}:Deep", "--input", "2,16", "--dtype", "float32,bfloat16", "--repeat", "0")
+    done = tracecall(*arguments)
+    assert (done.status, done.err) == (0, "")
+    assert "└─ layers.0 … layers.23 ×24" in done.out
+    assert "×N: N calls alike, with their largest errors and lowest cosine; --no-fold shows all" in done.out
+    assert "the outputs of 121 calls" in done.out
+    whole = tracecall(*arguments, "--no-fold")
+    errors = [line.split()[-3:] for line in whole.out.splitlines() if "─ layers." in line]
+    assert len(errors) == 24
+    (line,) = [line for line in done.out.splitlines() if "×24" in line]
+    columns = zip(*errors, strict=True)
+    worst = [choose(column, key=float) for choose, column in zip((max, max, min), columns, strict=True)]
+    assert line.split()[-3:] == worst
+
+
+def test_compare_of_a_part_is_judged_by_all(tracecall: Command, deep: str) -> None:
+    """A first call beyond the tolerance that is elsewhere is named, and said to be elsewhere."""
+    arguments = ("compare", f"{deep}:Deep", "--input", "2,16", "--dtype", "float32,bfloat16", "--repeat", "0")
+    done = tracecall(*arguments, "--tolerance", "0", "--only", "layers.7", "--ops", "none")
+    assert done.status == 1
+    assert "layers.7" in done.out
+    assert "✗ they part first at layers.0.norm (LayerNorm)" in done.out
+    assert "the first of them is not in this part of the tree" in done.out
+
+
+def test_compare_shows_a_part_that_one_of_two_models_has(tracecall: Command, deep: str) -> None:
+    """Only what neither has is refused."""
+    arguments = ("compare", f"{deep}:Deep(16, 2)", "--against", f"{deep}:Deep(16, 3)", "--input", "2,16")
+    done = tracecall(*arguments, "--repeat", "0", "--only", "layers.2")
+    assert done.err == ""
+    assert "+ └─ layers.2" in done.out
 
 
 def test_compare_as_json(tracecall: Command, nets: tuple[str, str]) -> None:

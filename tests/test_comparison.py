@@ -9,9 +9,11 @@ import pytest
 
 from tests.views.traces import cnn, hook, module, operation, spec, trace
 from tracecall.calls import Call, ModuleInfo, Trace
-from tracecall.comparison import Change, Pair, compare, matching
+from tracecall.comparison import Change, Difference, Pair, chosen, compare, matching, merged, taken, together
 from tracecall.comparison.matching import match
 from tracecall.comparison.times import Ratio, ratio
+from tracecall.errors import TracecallError
+from tracecall.folding import folded
 
 
 def signs(before: Trace, after: Trace) -> list[str]:
@@ -253,6 +255,91 @@ def test_device_times_are_compared_where_both_have_them() -> None:
     found = ratio(before, after)
     assert found is not None
     assert (found.clock, found.verdict) == ("device", "faster")
+
+
+# several calls together
+
+
+def test_together_is_the_sum_of_a_list_and_the_median_of_lists() -> None:
+    """Of times and of their spreads alike; the fewest runs of any."""
+    calls = [timed(100, 10), timed(300, 30), timed(200, 20)]
+    assert taken([calls], device=False) == (600_000, 60_000, calls[0].samples)
+    assert taken([[call] for call in calls], device=False) == (200_000, 20_000, calls[0].samples)
+    assert taken([calls[:2], calls[1:]], device=False) == (450_000, 45_000, calls[0].samples)
+    found = together([calls], [[timed(200, 0), timed(600, 0), timed(400, 0)]])
+    assert found is not None
+    assert (found.ratio, found.verdict) == (2.0, "slower")
+
+
+def test_together_with_a_call_that_was_not_timed_is_not_known() -> None:
+    """A sum without it would be less than they took."""
+    assert taken([[timed(100), Call("module", "fc", "fc", "Linear")]], device=False) is None
+    assert taken([[]], device=False) is None
+
+
+# a part of what changed
+
+
+def part(found: Difference, **chosen_by: str) -> list[str]:
+    """The pairs that are chosen, with their signs."""
+    return [pair.sign + pair.call.name for _, pair in _part(found, **chosen_by).walk()]
+
+
+def _part(found: Difference, **chosen_by: str) -> Difference:
+    return chosen(found, folded(merged(found), fold=False, **chosen_by))  # type: ignore[arg-type]
+
+
+def test_a_path_of_either_trace_chooses_its_pairs() -> None:
+    """With the way to them; the pairs hold the very calls."""
+    found = compare(net("one", ".x.relu", "two"), net("one", "three"))
+    assert part(found, only="one") == ["Net", "one"]
+    assert part(found, only="two") == ["Net", "−two"]
+    assert part(found, only="three") == ["Net", "+three"]
+    assert _part(found, only="one").pairs[0].children[0].before is found.pairs[0].children[0].before
+
+
+def test_a_type_of_either_trace_chooses_its_pairs() -> None:
+    """Of a call that has another type now, both."""
+    before, after = net("one", ".x.relu", "two"), net("one", ".x.relu", "two")
+    after.calls[0].children[0].type = "Identity"
+    found = compare(before, after)
+    assert part(found, types="linear") == ["Net", "→one", "two"]
+    assert part(found, types="Identity") == ["Net", "→one"]
+    assert part(found, types="aten.relu") == ["Net", "x.relu"]
+
+
+def test_an_operation_inside_torchs_own_modules_is_asked_for_by_its_type() -> None:
+    """It is shown then, as in one trace."""
+    both = net(".x.relu"), net(".x.relu")
+    for one in both:
+        one.calls[0].children[0].internal = True
+    found = compare(*both)
+    assert [pair.asked for _, pair in _part(found, types="aten.relu").walk()] == [False, True]
+    assert not any(pair.asked for _, pair in _part(found, only="").walk())
+
+
+def test_what_neither_trace_has_is_refused_as_of_one() -> None:
+    """In the same words."""
+    found = compare(net("one"), net("two"))
+    with pytest.raises(TracecallError, match="--only tow: Net has no module at that path; did you mean two"):
+        part(found, only="tow")
+    with pytest.raises(TracecallError, match="--filter Lineal: no call of that type in this run; did you mean Linear"):
+        part(found, types="Lineal")
+
+
+def test_a_changed_module_without_a_call_is_chosen_with_what_it_is_in() -> None:
+    """By its path, by that of the call around it, or by its type."""
+    before, after = net("one", "two"), net("one", "two")
+    for one, parameters in ((before, 8), (after, 6)):
+        one.modules["one.drop"] = ModuleInfo("one.drop", "Dropout", parameters=parameters)
+    found = compare(before, after)
+    for chosen_by, expected in (
+        ({"only": "one"}, ["one.drop"]),
+        ({"only": "one.drop"}, ["one.drop"]),
+        ({"types": "Dropout"}, ["one.drop"]),
+        ({"only": "two"}, []),
+    ):
+        assert [module.path for module in _part(found, **chosen_by).modules] == expected
 
 
 def test_comparing_leaves_the_traces_as_they_were() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
+from tests.views.test_diff import layers
 from tests.views.traces import cnn, module, operation, trace
-from tracecall.calls import CallError, Trace
+from tracecall.calls import Call, CallError, Trace
 from tracecall.comparison import compare as difference_of
 from tracecall.recording.output_errors import OutputError
 from tracecall.views.compare import Comparison, compare
@@ -57,7 +59,7 @@ tolerance 0.05, as given: of relative, the largest difference by the largest val
 − ├─ F.relu
 + ├─ F.gelu
 ✗ ├─ two       Linear  5.0e-01   2.5e-01  0.750000
-✗ └─ x.argmax                                       3 of 10 differ
+✗ └─ x.argmax          3 of 10 differ
 
 ✗ they part first at two (Linear), models/net.py:24: relative 0.25 > 0.05
 2 calls of 4 beyond the tolerance
@@ -137,6 +139,87 @@ def test_depth_and_operations_choose_the_lines() -> None:
     found = comparison(net("one", "F.relu"), net("one", "F.relu"), {"": SAME})
     assert not any("F.relu" in line for line in drawn(found, operations="none"))
     assert any(line.startswith("Net  (2 calls inside)") for line in drawn(found, depth=0))
+
+
+# calls that are alike
+
+
+def both(number: int, of: Callable[[Call], OutputError], us: float = 11) -> Comparison:
+    """Two runs of as many layers, the error of each output by its call."""
+    found = difference_of(layers(number), layers(number, us=us))
+    ended: list[Call] = []  # in the order in which they did
+    for root, _ in found.both():
+        if not root.path:
+            ended += [one for block in root.children for one in (*block.children, block)] + [root]
+    errors = {id(one): of(one) for one in ended}
+    return Comparison(found, errors, ("float32", "bfloat16"), 0.05, "as given")
+
+
+def test_calls_alike_share_a_line_with_the_worst_of_their_errors() -> None:
+    """The largest of each error and the smallest cosine, wherever they are; times together, inside those of one."""
+
+    def of(call: Call) -> OutputError:
+        return OutputError(16, 0.002, 0.03, 0.999) if call.path == "layers.5.fc" else FINE
+
+    found = drawn(both(24, of), 80)
+    assert found[4:9] == """\
+                             max abs  relative    cosine  ratio
+Net                          1.0e-03   4.0e-03  0.999998   1.00  1.00–1.00
+└─ layers.0 … layers.23 ×24  1.0e-03   4.0e-03  0.999998   1.10  1.06–1.14
+   ├─ fc                     2.0e-03   3.0e-02  0.999000   1.10  1.02–1.19
+   └─ F.relu                 1.0e-03   4.0e-03  0.999998   1.10  0.94–1.28""".splitlines()  # fmt: skip
+    said = " ".join(found)
+    assert "×N: N calls alike, with their total times, largest errors and lowest cosine; inside, times are" in said
+    assert "within the tolerance: the outputs of 73 calls, largest relative error 0.03" in found
+    assert sum("layers." in line for line in drawn(both(24, of), fold=False)) == 24
+
+
+def test_what_is_beyond_the_tolerance_alone_stands_alone() -> None:
+    """With the call inside it that is, which is the one that is named."""
+    found = drawn(both(24, lambda call: FAR if call.path.startswith("layers.9") else FINE), 100)
+    assert [line[:30].rstrip() for line in found[4:13]] == """\
+  Net
+  ├─ layers.0 … layers.8 ×9
+  │  ├─ fc
+  │  └─ F.relu
+✗ ├─ layers.9
+✗ │  ├─ fc
+✗ │  └─ F.relu
+  └─ layers.10 … layers.23 ×14
+     ├─ fc""".splitlines()  # fmt: skip
+    assert "✗ they part first at layers.9.fc (Linear), models/net.py:12: relative 0.25 > 0.05" in found
+
+
+def test_the_first_that_is_beyond_the_tolerance_has_a_line_of_its_own() -> None:
+    """Where all that follow are, too."""
+    found = drawn(both(24, lambda call: FAR if call.path and int(call.path.split(".")[1]) >= 4 else FINE), 100)
+    assert [line.split("─ ")[1].split("  ")[0] for line in found if "layers." in line and "─ " in line] == [
+        "layers.0 … layers.3 ×4",
+        "layers.4",
+        "layers.5 … layers.23 ×19",
+    ]
+
+
+def test_a_first_that_the_tree_leaves_out_is_said_to_be() -> None:
+    """By a depth; an operation inside torch's own modules is shown if it is the first."""
+    found = drawn(both(3, lambda call: FAR if call.path == "layers.1.fc" else FINE), 100, depth=1)
+    assert "the first of them is not in this part of the tree" in found
+    inner = both(3, lambda call: FAR if call.name == "F.relu" and call.path == "layers.1" else FINE)
+    for call in (one for pair in inner.difference.both() for one in pair):
+        call.internal = call.name == "F.relu"
+    found = drawn(inner, 100)
+    assert [line[:20].rstrip() for line in found if "F.relu" in line and "─ " in line] == ["✗ │  └─ F.relu"]
+    assert not any("not in this part" in line for line in found)
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_errors_and_ratio_stay_where_room_is_short(width: int) -> None:
+    """All that is asked of a comparison is in every line of 80 cells: names, types and times go first."""
+    found = drawn(both(24, lambda _: OutputError(16, 0.25, 0.013, 0.999, nonfinite=3), us=25000), width)
+    shown = [line for line in found if "─ " in line]
+    assert len(shown) == 6  # the first that parts, and the others
+    for line in shown:
+        assert {"2.5e-01", "1.3e-02", "0.999000", "2500.00"} <= set(line.split())
 
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 160])

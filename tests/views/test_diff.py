@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.views.traces import cnn, module, operation, trace
-from tracecall.calls import Trace
+from tracecall.calls import Call, ModuleInfo, Trace
 from tracecall.comparison import compare
 from tracecall.views.diff import diff
 
@@ -173,6 +173,161 @@ def test_no_end_of_a_ratio_is_shown_that_was_not_measured(spreads: tuple[int, in
     found = drawn(*traces, everything=True)
     assert any(said in line for line in found)
     assert not any("0.00–" in line or "too few runs" in line for line in found)
+
+
+# calls that are alike
+
+
+def layers(number: int, size: int = 8, us: float = 10, slow: int | None = None) -> Trace:
+    """Blocks of a Linear and a ReLU, each made by the same line; the one that is `slow` takes three times as long."""
+
+    def block(i: int) -> Call:
+        path, took = f"layers.{i}", us * 3 if i == slow else us
+        fc = module("fc", "Linear", (2, size), (2, size), us=took / 2, line=12, path=f"{path}.fc")
+        relu = operation("F.relu", "aten.relu", (2, size), (2, size), us=took / 4, line=13, path=path)
+        return module(path, "Block", (2, size), (2, size), fc, relu, us=took, line=24)
+
+    made = trace(module("Net", "Net", (2, 8), (2, 8), *map(block, range(number)), us=200, path=""))
+    for _, call in made.walk():
+        call.samples, call.spread_ns = 30, 200
+    return made
+
+
+def tree(lines: list[str]) -> list[str]:
+    """What stands between the header and the sum."""
+    first = lines.index("") + 1
+    return lines[first : lines.index("", first)]
+
+
+def test_the_same_change_of_many_is_told_once() -> None:
+    """One line for the layers, with their times together; inside it is what changed in each, with the times of one."""
+    found = drawn(layers(24), layers(24, size=6, us=11))
+    assert tree(found) == """\
+                                       before µs  after µs  ratio
+  Net                                      200.0     200.0   1.00  1.00–1.00
+→ └─ layers.0 … layers.23 ×24  Block       240.0     264.0   1.10  1.06–1.14
+     │  shape  [2, 8] → [2, 6]
+→    ├─ fc                     Linear        5.0       5.5   1.10  1.02–1.19
+     │     shape  [2, 8] → [2, 6]
+→    └─ F.relu                               2.5       2.8   1.10  0.94–1.28
+           shape  [2, 8] → [2, 6]""".splitlines()  # fmt: skip
+    assert "72 changed, 1 call as before; no time differs beyond noise" in found
+    said = " ".join(found)
+    assert "×N: N calls alike before and after, with their total times; inside, times are medians of one" in said
+
+
+def test_no_fold_has_a_line_for_every_call() -> None:
+    """And says nothing of lines that are shared."""
+    found = drawn(layers(24), layers(24, size=6), fold=False)
+    assert sum("layers." in line for line in found) == 24
+    assert not any("×N" in line for line in found)
+
+
+def test_a_layer_that_is_slower_where_the_others_are_not_stands_alone() -> None:
+    """By what its ratio may as well be: with what is slower inside it."""
+    found = tree(drawn(layers(8), layers(8, size=6, us=11, slow=4), width=100))
+    assert [line.split("─ ")[1].split("  ")[0] for line in found if "─ " in line] == [
+        "layers.0 … layers.3 ×4",
+        "fc",
+        "F.relu",
+        "layers.4",
+        "fc",
+        "F.relu",
+        "layers.5 … layers.7 ×3",
+        "fc",
+        "F.relu",
+    ]
+    assert sum(line.endswith("slower") for line in found) == 3
+
+
+def test_a_layer_whose_change_is_another_stands_alone() -> None:
+    """One of them got another size."""
+    after = layers(8, size=6)
+    odd = after.calls[0].children[4].children[1]
+    odd.type = "aten.gelu"
+    found = [line for line in tree(drawn(layers(8), after, width=100)) if "layers." in line]
+    assert [line.split()[2:-1][0] for line in found] == ["layers.0", "layers.4", "layers.5"]
+
+
+def test_what_some_of_them_are_is_counted() -> None:
+    """Some are slower for sure and the others might be: they share a line, which says how many are."""
+    before, after = layers(8), layers(8, size=6, us=14)
+    for call in after.calls[0].children[3:]:
+        call.spread_ns = 3000
+    found = drawn(before, after, width=100)
+    (line,) = [line for line in found if "layers." in line]
+    assert line.endswith("1.40  1.18–1.63  slower")
+    for call in after.calls[0].children[1:]:
+        call.spread_ns = 4000
+    found = drawn(before, after, width=100)
+    (line,) = [line for line in found if "layers." in line]
+    assert line.endswith("1.40  1.03–1.79  1 slower")
+    assert '"1 slower": so many of the N;' in " ".join(found)
+
+
+def test_added_layers_share_a_line() -> None:
+    """With what each of them holds, as long as that is not opened."""
+    found = tree(drawn(layers(8), layers(12), width=100))
+    assert found[-2:] == [
+        "  ├─ … 8 calls unchanged",
+        "+ └─ layers.8 … layers.11 ×4  (2 inside each)  Block                 40.0",
+    ]
+    assert sum("layers.8 … layers.11" in line for line in drawn(layers(8), layers(12), everything=True)) == 1
+
+
+def test_modules_without_a_call_share_a_line() -> None:
+    """As those of torch's fused layers: the same change at paths that differ in a number alone."""
+    before, after = cnn(), cnn()
+    for one, parameters in ((before, 64), (after, 48)):
+        for i in range(5):
+            one.modules[f"layers.{i}.fc"] = ModuleInfo(f"layers.{i}.fc", "Linear", parameters=parameters)
+    after.modules["layers.3.fc"].parameters = 32
+    found = drawn(before, after)
+    assert found[found.index("without a call:") :][1:5] == [
+        "→ layers.0.fc … layers.4.fc ×4  Linear  48 parameters each",
+        "    parameters  64 → 48",
+        "→ layers.3.fc  Linear  32 parameters",
+        "    parameters  64 → 32",
+    ]
+    assert "×4" not in " ".join(drawn(before, after, fold=False))
+
+
+def test_a_change_without_room_on_one_line_has_two() -> None:
+    """What it is now is never cut for what it was."""
+    before, after = layers(1), layers(1)
+    for one, size in ((before, 1024), (after, 2048)):
+        one.modules["layers.0.fc"].extra_repr = f"in_features={size}, out_features={size}"
+    assert any(
+        "made with  in_features=1024, out_features=1024 → in_features=2048, out_features=2048" in line
+        for line in drawn(before, after, width=100)
+    )
+    found = drawn(before, after, width=60)
+    at = next(i for i, line in enumerate(found) if "made with" in line)
+    assert found[at : at + 2] == [
+        "     │     made with  in_features=1024, out_features=1024",
+        "     │              → in_features=2048, out_features=2048",
+    ]
+
+
+def test_a_part_is_shown_and_the_sum_is_of_all() -> None:
+    """What is not in the part is counted."""
+    found = compare(layers(3), layers(3, size=6))
+    (root,) = found.pairs
+    part = msgspec.structs.replace(found, pairs=[msgspec.structs.replace(root, children=root.children[1:2])])
+    lines = drawn(layers(3), layers(3, size=6), width=100, part=part)
+    assert sum("layers." in line for line in lines) == 1
+    assert "9 changed, 6 of them not in this part of the tree, 1 call as before; no time differs beyond noise" in lines
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_ratio_keeps_its_spread(width: int) -> None:
+    """Types go first where room is short, then both times; never what keeps noise from being called a change."""
+    long = layers(8)
+    for call in long.calls[0].children:
+        call.name = call.path = "encoder." * 5 + call.path
+    found = drawn(long, long, width=width, everything=True)
+    assert all("–" in line for line in found if "─ " in line)
+    assert any("layers.0 … 7 ×8" in line for line in found)
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 160])

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tracecall.cli import options, output
-from tracecall.cli.loading import Wanted, Watch, load_target, watching
+from tracecall.cli.loading import Wanted, Watch, check_chosen, load_target, watching
 from tracecall.cli.options import Operations
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
     import torch
 
+    from tracecall.loading import Target
     from tracecall.recording.sides import Side
     from tracecall.views.compare import Comparison
 
@@ -62,6 +63,9 @@ def compare(
     train: options.Train = False,
     depth: options.Depth = None,
     ops: options.Ops = "forward",
+    only: options.Only = None,
+    filter_: options.Filter = None,
+    no_fold: options.NoFold = False,
     warmup: options.Warmup = None,
     repeat: options.Repeat = None,
     as_json: Annotated[
@@ -72,7 +76,8 @@ def compare(
 
     Exit status 1 if any output is beyond the tolerance: by its relative error, an integer or a text that differs, a NaN
     or Inf in one run only, or another shape; and if nothing could be compared. Objects of other kinds are not compared,
-    which is said. Calls that only one run makes are shown (+, −) and are no error.
+    which is said. Calls that only one run makes are shown (+, −) and are no error. What is shown of the tree changes
+    neither the result nor the exit status.
     """
     levels = options.levels(depth)
     number = options.seeds(seed)
@@ -90,7 +95,8 @@ def compare(
             from tracecall.loading.archives import weights_file
 
             weights_file(path)
-    found = _compared(wanted, asked, shown, runs, allowed, as_json=as_json)
+    found = _compared(wanted, asked, shown, runs, allowed, (only, filter_), as_json=as_json)
+    part = options.part(found.difference, only, filter_)
     if as_json:
         from tracecall.views.results import compare_result
 
@@ -98,7 +104,7 @@ def compare(
     else:
         from tracecall.views.compare import compare as view
 
-        output.show(lambda width: view(found, width=width, depth=levels, operations=shown))
+        output.show(lambda width: view(found, part=part, width=width, depth=levels, operations=shown, fold=not no_fold))
     if found.failed:
         raise typer.Exit(1)
 
@@ -150,12 +156,13 @@ def _compared(
     ops: Operations,
     runs: tuple[int | None, int | None],
     tolerance: float | None,
+    chosen: tuple[str | None, str | None],
     *,
     as_json: bool,
 ) -> Comparison:
     """Load, run both in lockstep, time each, and pair the calls again with their times."""
     with watching(as_json=as_json) as watch:
-        first, second, origin, notes = _sides(wanted, asked, watch)
+        first, second, origin, notes = _sides(wanted, asked, watch, chosen)
         from tracecall.comparison import compare as difference_of
         from tracecall.recording.lockstep import lockstep
         from tracecall.recording.tolerances import default_tolerance
@@ -195,8 +202,13 @@ def _compared(
     )
 
 
-def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str, list[str]]:
-    """Both models with the same weights and inputs, each where it is to run; where MODEL was found; notes."""
+def _sides(
+    wanted: Wanted, asked: Asked, watch: Watch, chosen: tuple[str | None, str | None]
+) -> tuple[Side, Side, str, list[str]]:
+    """Both models with the same weights and inputs, each where it is to run; where MODEL was found; notes.
+
+    `chosen` is what is to be shown, `--only` and `--filter`: refused here if neither model can have it.
+    """
     watch.progress("loading torch")
     from tracecall.loading.devices import resolve_dtype
 
@@ -208,6 +220,7 @@ def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str,
     names = _names(wanted.model, asked)
     first = Side(target.model, target.args, target.kwargs, names[0])
     if asked.against is None:
+        check_chosen(target, *chosen)
         with warnings.catch_warnings():
             # torch's about its own code, as it is copied; the model says its own as it runs
             warnings.simplefilter("ignore")
@@ -218,6 +231,7 @@ def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str,
         )
         if other.model is target.model:
             raise TracecallError(f"MODEL and --against {asked.against!r} are one and the same object: name another")
+        _check_either(target, other, *chosen)
         second = Side(other.model, target.args, target.kwargs, names[1])
         if asked.weights[0] is None:
             taken, of = take_weights(target.model, other.model)
@@ -235,6 +249,18 @@ def _sides(wanted: Wanted, asked: Asked, watch: Watch) -> tuple[Side, Side, str,
         moved(side, *there) for side, there in zip((first, second), zip(devices, dtypes, strict=True), strict=True)
     ]
     return sides[0], sides[1], target.origin, notes
+
+
+def _check_either(one: Target, other: Target, only: str | None, types: str | None) -> None:
+    """Refuse a path or a type that neither model has, in the words for the first; either may have one of its own."""
+    for path, type in ((only, None), (None, types)):
+        try:
+            check_chosen(one, path, type)
+        except TracecallError as refused:
+            try:
+                check_chosen(other, path, type)
+            except TracecallError:
+                raise refused from None
 
 
 def _devices(asked: Asked) -> list[torch.device]:

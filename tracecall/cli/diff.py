@@ -14,6 +14,9 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="B", help="The one to hold against it.")],
     depth: options.Depth = None,
     ops: options.Ops = "forward",
+    only: options.Only = None,
+    filter_: options.Filter = None,
+    no_fold: options.NoFold = False,
     everything: Annotated[bool, typer.Option("--all", help="Show the calls that did not change, too.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON, all calls, and nothing else.")
@@ -23,7 +26,8 @@ def diff(
 
     Calls are added (+), removed (−) or changed (→): type, shapes, dtypes, devices, parameters. A call is slower or
     faster only where the medians ± their interquartile ranges, of at least 5 runs each, are more than 10 % apart; times
-    alone never make the exit status 1, nor do other versions of torch or another machine.
+    alone never make the exit status 1, nor do other versions of torch or another machine. What is shown of the tree
+    changes neither the sum nor the exit status.
     """
     levels = options.levels(depth)
     shown = options.operations(ops)
@@ -31,6 +35,7 @@ def diff(
     from tracecall.comparison import compare
 
     found = compare(tracefile.load(before), tracefile.load(after))
+    part = options.part(found, only, filter_)
     if as_json:
         from tracecall.views.results import diff_result
 
@@ -40,7 +45,14 @@ def diff(
 
         output.show(
             lambda width: view(
-                found, (before, after), width=width, everything=everything, depth=levels, operations=shown
+                found,
+                (before, after),
+                part=part,
+                width=width,
+                everything=everything,
+                depth=levels,
+                operations=shown,
+                fold=not no_fold,
             )
         )
     if found.changed:

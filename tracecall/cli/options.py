@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import typer
 
 from tracecall.errors import TracecallError
+
+if TYPE_CHECKING:
+    from tracecall.comparison import Difference
 
 Known = TypeVar("Known", bound=str)
 Operations = Literal["none", "forward", "all"]
@@ -127,3 +130,13 @@ def runs(warmup: str | None, repeat: str | None) -> tuple[int | None, int | None
 def seeds(seed: str | None) -> int | None:
     """Read --seed."""
     return whole("--seed", seed, "for example: --seed 1")
+
+
+def part(found: Difference, only: str | None, types: str | None) -> Difference | None:
+    """What of two traces `--only` and `--filter` choose, None for all; the same refusals as for one trace."""
+    if only is None and types is None:
+        return None
+    from tracecall.comparison import chosen, merged
+    from tracecall.folding import folded
+
+    return chosen(found, folded(merged(found), fold=False, only=only, types=types))

@@ -5,8 +5,10 @@ Plain data and no torch. `tracecall diff` shows it of two files; `tracecall comp
 
 from __future__ import annotations
 
+from tracecall.comparison.alike import Alike
 from tracecall.comparison.changes import Change, ModuleChange, model_of, type_in
-from tracecall.comparison.times import FEWEST, LEAST_NS, MARGIN, Ratio
+from tracecall.comparison.choosing import chosen, merged
+from tracecall.comparison.times import FEWEST, LEAST_NS, MARGIN, Ratio, taken, together
 from tracecall.comparison.trees import ADDED, CHANGED, REMOVED, Difference, Pair, compare
 
 __all__ = [
@@ -16,12 +18,17 @@ __all__ = [
     "LEAST_NS",
     "MARGIN",
     "REMOVED",
+    "Alike",
     "Change",
     "Difference",
     "ModuleChange",
     "Pair",
     "Ratio",
+    "chosen",
     "compare",
+    "merged",
     "model_of",
+    "taken",
+    "together",
     "type_in",
 ]

@@ -50,8 +50,11 @@ def model_of(trace: Trace) -> str:
 def of_calls(before: Call, after: Call, types: tuple[str, str]) -> list[Change]:
     """Type, shapes, dtypes and devices of inputs and output, what was raised, what a hook replaced."""
     found = [Change("type", *types)] if types[0] != types[1] else []
-    for what, text in (("shape", _shapes), ("dtype", _dtypes), ("device", _devices)):
-        found.extend(_both_ends(what, before, after, text))
+    taken = _tensors(before.inputs), _tensors(after.inputs)
+    given = _tensors(before.output), _tensors(after.output)
+    if taken[0] != taken[1] or given[0] != given[1]:  # of most calls neither, and texts take their time
+        for what, text in (("shape", _shapes), ("dtype", _dtypes), ("device", _devices)):
+            found.extend(_both_ends(what, taken, given, text))
     for what, old, new in (
         ("error", _raised(before), _raised(after)),
         ("opaque", before.opaque, after.opaque),
@@ -108,13 +111,14 @@ def of_settings(before: Trace, after: Trace) -> tuple[list[Change], list[Change]
     return run, place
 
 
-Text = Callable[[list[TensorSpec]], str]
+Specs = list[TensorSpec]
+Text = Callable[[Specs], str]
 
 
-def _both_ends(what: str, before: Call, after: Call, text: Text) -> Iterator[Change]:
-    """Of inputs and output; once, where both changed in the same way."""
-    taken = text(_tensors(before.inputs)), text(_tensors(after.inputs))
-    given = text(_tensors(before.output)), text(_tensors(after.output))
+def _both_ends(what: str, inputs: tuple[Specs, Specs], output: tuple[Specs, Specs], text: Text) -> Iterator[Change]:
+    """Of inputs and output, before and after; once, where both changed in the same way."""
+    taken = text(inputs[0]), text(inputs[1])
+    given = text(output[0]), text(output[1])
     if taken == given:
         if taken[0] != taken[1]:
             yield Change(what, *taken)
@@ -125,7 +129,7 @@ def _both_ends(what: str, before: Call, after: Call, text: Text) -> Iterator[Cha
         yield Change(f"output {what}", *given)
 
 
-def _tensors(values: list[Value]) -> list[TensorSpec]:
+def _tensors(values: list[Value]) -> Specs:
     return [value.value for value in values if isinstance(value.value, TensorSpec)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -35,22 +36,79 @@ def ratio(before: Call, after: Call) -> Ratio | None:
     The interval takes each median ± its interquartile range, in which the middle half of the runs lies however skewed
     they are. Slower, or faster, is only said if the whole interval is beyond MARGIN, with FEWEST runs of each.
     """
-    if before.device_ns is not None and after.device_ns is not None:
-        old, new = (before.device_ns, before.device_spread_ns), (after.device_ns, after.device_spread_ns)
-        return _ratio(old, new, before, after, "device")
-    if before.host_ns is None or after.host_ns is None:
-        return None
-    return _ratio((before.host_ns, before.spread_ns), (after.host_ns, after.spread_ns), before, after, "host")
+    for device in (True, False):
+        one, other = _time(before, device), _time(after, device)
+        if one is not None and other is not None:
+            return _ratio(one, other, device)
+    return None
 
 
-Time = tuple[int, int | None]
+def together(before: Sequence[Sequence[Call]], after: Sequence[Sequence[Call]]) -> Ratio | None:
+    """The same of several calls that share a line: of those in one list together, of several lists the median."""
+    for device in (True, False):
+        one, other = taken(before, device), taken(after, device)
+        if one is not None and other is not None:
+            return _ratio(one, other, device)
+    return None
 
 
-def _ratio(old: Time, new: Time, before: Call, after: Call, clock: Literal["host", "device"]) -> Ratio | None:
-    (was, was_spread), (now, now_spread) = old, new
+class Time(NamedTuple):
+    """What a call took, or several together."""
+
+    ns: int
+    spread_ns: int | None  # interquartile range
+    samples: int  # runs, the fewest of any
+
+
+def taken(each: Sequence[Sequence[Call]], device: bool) -> Time | None:
+    """What the calls of a list took together, and where there are several lists the median; None if one is not timed.
+
+    The spread is the sum of theirs: what slows one run down slows all of its calls.
+    """
+    totals: list[Time] = []
+    for calls in each:
+        times = [_time(call, device) for call in calls]
+        known = [time for time in times if time is not None]
+        if not known or len(known) < len(times):
+            return None
+        totals.append(Time(sum(time.ns for time in known), _sum(time.spread_ns for time in known), _fewest(known)))
+    if len(totals) < 2:
+        return totals[0] if totals else None
+    spreads = [time.spread_ns for time in totals if time.spread_ns is not None]
+    spread = _median(spreads) if len(spreads) == len(totals) else None
+    return Time(_median([time.ns for time in totals]), spread, _fewest(totals))
+
+
+def _time(call: Call, device: bool) -> Time | None:
+    ns, spread = (call.device_ns, call.device_spread_ns) if device else (call.host_ns, call.spread_ns)
+    return None if ns is None else Time(ns, spread, call.samples or 0)
+
+
+def _sum(spreads: Iterable[int | None]) -> int | None:
+    total = 0
+    for one in spreads:
+        if one is None:
+            return None
+        total += one
+    return total
+
+
+def _fewest(times: list[Time]) -> int:
+    return min(time.samples for time in times)
+
+
+def _median(numbers: list[int]) -> int:
+    ordered = sorted(numbers)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
+
+
+def _ratio(before: Time, after: Time, device: bool) -> Ratio | None:
+    clock: Literal["host", "device"] = "device" if device else "host"
+    (was, was_spread, _), (now, now_spread, _) = before, after
     if was <= 0 or now < 0:
         return None
-    if was_spread is None or now_spread is None or min(before.samples or 0, after.samples or 0) < FEWEST:
+    if was_spread is None or now_spread is None or min(before.samples, after.samples) < FEWEST:
         return Ratio(was, now, now / was, clock=clock)
     low = (now - now_spread) / (was + was_spread) if now > now_spread else None
     high = (now + now_spread) / (was - was_spread) if was > was_spread else None

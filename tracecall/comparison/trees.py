@@ -23,6 +23,7 @@ class Pair(Struct, eq=False):
     changes: list[Change] = field(default_factory=list)
     time: Ratio | None = None
     children: list[Pair] = field(default_factory=list)
+    asked: bool = False  # chosen by its type: shown, though it runs inside one of torch.nn's own forwards
 
     @property
     def call(self) -> Call:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from rich.text import Text
 from tracecall.calls import Call
 from tracecall.comparison import ADDED, REMOVED, Difference, Pair, model_of, type_in
 from tracecall.views import labels
+from tracecall.views.errors import cosine, likeness, odd, small, worst
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET
-from tracecall.views.merged import Column, Line, calls, grid, how, seen, times, tree_lines, type_text
+from tracecall.views.merged import KEPT, Column, folded, grid, how, times
+from tracecall.views.pairs import Line, Pairs, Shared, calls, seen, tree_lines, type_text
 
 if TYPE_CHECKING:
     from tracecall.recording.output_errors import OutputError
@@ -61,22 +63,50 @@ class Comparison:
 
 
 def compare(
-    found: Comparison, *, width: int = 100, depth: int | None = None, operations: str = "forward"
+    found: Comparison,
+    *,
+    part: Difference | None = None,
+    width: int = 100,
+    depth: int | None = None,
+    operations: str = "forward",
+    fold: bool = True,
 ) -> RenderableType:
-    """The header, the tree, where the runs part. `depth` counts module calls below the root, None for all of them."""
+    """The header, the tree, where the runs part.
 
-    def children(pair: Pair, level: int) -> list[Pair | int]:
-        if (depth is not None and level > depth) or pair.sign in (ADDED, REMOVED):
+    `part` is what the tree shows, all if not given; `depth` counts module calls below the root, None for all of them;
+    `fold` makes one line of calls that are alike. What is said below the tree is about the whole runs in any case.
+    """
+    parted = found.parted
+
+    def is_seen(pair: Pair) -> bool:
+        return seen(pair, operations) or (parted is not None and pair.before is parted)
+
+    def said(pair: Pair) -> Hashable:
+        """The first that is beyond the tolerance has a line of its own."""
+        first = parted is not None and pair.before is parted
+        return id(parted) if first else likeness(found.errors.get(id(pair.before)), found.tolerance)
+
+    shared = Shared(part or found.difference, fold=fold, seen=is_seen, said=said)
+
+    def children(pairs: Pairs, level: int) -> list[Pairs | int]:
+        if depth is not None and level > depth:
             return []
-        return [child for child in pair.children if seen(child, operations)]
+        gone = pairs.first.sign in (ADDED, REMOVED) and not pairs.members
+        return [] if gone else list(shared.inside(pairs))
 
-    lines = list(tree_lines(found.difference.pairs, children, operations))
-    errors = [None if line.pair is None else found.errors.get(id(line.pair.before)) for line in lines]
+    lines = list(tree_lines(shared, children))
+    errors = [None if line.in_turn else worst(_errors(found, line)) for line in lines]
     for line, error in zip(lines, errors, strict=True):
         if line.sign not in (ADDED, REMOVED):  # another dtype or device is what was asked for
             line.sign = BEYOND if error is not None and error.beyond(found.tolerance) else ""
     parts: list[RenderableType] = [*_header(found, width), Text(), *grid(lines, _columns(found, lines, errors), width)]
-    return Group(*parts, Text(), *_verdict(found, width))
+    return Group(*parts, Text(), *_verdict(found, lines, width))
+
+
+def _errors(found: Comparison, line: Line) -> list[OutputError]:
+    """Those of the calls of a line."""
+    pairs = [] if line.pairs is None else line.pairs.all
+    return [found.errors[id(pair.before)] for pair in pairs if id(pair.before) in found.errors]
 
 
 def _columns(found: Comparison, lines: list[Line], errors: list[OutputError | None]) -> list[Column]:
@@ -85,52 +115,34 @@ def _columns(found: Comparison, lines: list[Line], errors: list[OutputError | No
         return BAD if error is not None and error.beyond(found.tolerance) else ""
 
     names = found.names if all(len(name) <= LONGEST_NAME for name in found.names) else ("first", "second")
-    types = ["" if line.pair is None else _types(line.pair) for line in lines]
+    texts = [odd(error)[:LONGEST_ODD] for error in errors]
+    # what has no number is said instead of the numbers, so that it stays where room is short
+    instead = [
+        text if error is not None and error.max_abs is None else "" for text, error in zip(texts, errors, strict=True)
+    ]
+    beside = ["" if one else text for one, text in zip(instead, texts, strict=True)]
     return [
-        Column("", types, lambda _: QUIET, right=False, rank=1, least=10),
-        Column("max abs", [_small(None if error is None else error.max_abs) for error in errors], style),
-        Column("relative", [_small(None if error is None else error.relative) for error in errors], style),
-        Column("cosine", [_cosine(error) for error in errors], style, rank=5),
-        Column("", [_odd(error)[:LONGEST_ODD] for error in errors], style, right=False, rank=6),
-        *times(lines, names),
+        Column("", [_types(line) for line in lines], lambda _: QUIET, right=False, rank=1, least=10),
+        Column(
+            "max abs",
+            [small(None if error is None else error.max_abs) for error in errors],
+            style,
+            over=instead,
+            reach=3,
+        ),
+        Column("relative", [small(None if error is None else error.relative) for error in errors], style),
+        Column("cosine", [cosine(error) for error in errors], style, rank=KEPT + 1),
+        Column("", beside, style, right=False, rank=KEPT, least=10),
+        *times(lines, names, spread=3),
     ]
 
 
-def _types(pair: Pair) -> str:
+def _types(line: Line) -> str:
     """The type of a module; both, where the runs have another one at that place."""
-    before = pair.before
-    if before is not None and before.kind == "module" and pair.after is not None and pair.types[0] != pair.types[1]:
-        return labels.safe(" → ".join(pair.types))
-    return type_text(pair)
-
-
-def _small(value: float | None) -> str:
-    return "" if value is None else "0" if value == 0 else f"{value:.1e}"
-
-
-def _cosine(error: OutputError | None) -> str:
-    if error is None or error.cosine is None:
-        return ""
-    return "1" if not error.max_abs else f"{error.cosine:.6f}"
-
-
-def _odd(error: OutputError | None) -> str:
-    """What has no such numbers."""
-    if error is None:
-        return ""
-    parts = []
-    if error.shapes is not None:
-        parts.append(f"shapes {error.shapes[0]} and {error.shapes[1]}")
-    if error.nonfinite:
-        parts.append(f"{labels.count(error.nonfinite)} NaN or Inf in one")
-    if error.differing is not None:
-        parts.append(
-            f"{labels.count(error.differing)} of {labels.count(error.elements)} differ" if error.differing else "same"
-        )
-    if error.left_out:
-        nothing = not (error.compared or error.uncompared)
-        parts.append(f"not compared: {'no tensor in it' if nothing else ', '.join(error.left_out)}")
-    return labels.safe("; ".join(parts))
+    pair = line.pair
+    if pair is None or pair.before is None or pair.after is None or pair.types[0] == pair.types[1]:
+        return type_text(line.pairs)
+    return labels.safe(" → ".join(pair.types)) if pair.call.kind == "module" and not line.in_turn else ""
 
 
 def _header(found: Comparison, width: int) -> Iterator[Text]:
@@ -157,7 +169,7 @@ def _header(found: Comparison, width: int) -> Iterator[Text]:
         yield from _wrapped(note, width, NOTE)
 
 
-def _verdict(found: Comparison, width: int) -> Iterator[Text]:
+def _verdict(found: Comparison, lines: list[Line], width: int) -> Iterator[Text]:
     """Where they part, or that they do not; what could not be compared."""
     traces = (found.difference.before, found.difference.after)
     for name, trace in zip(found.names, traces, strict=True):
@@ -168,12 +180,14 @@ def _verdict(found: Comparison, width: int) -> Iterator[Text]:
     if first is not None:
         error = found.errors[id(first)]
         far = f"relative {error.relative:.2g} > {found.tolerance:g}" if (error.relative or 0) > found.tolerance else ""
-        by = "; ".join(part for part in (far, _odd(error)) if part)
+        by = "; ".join(part for part in (far, odd(error)) if part)
         where = f", {labels.place(first.site)}" if first.site is not None and not labels.is_torch(first.site) else ""
         beyond = sum(error.beyond(found.tolerance) for error in found.errors.values())
         what = f"{first.path or 'the root'} ({type_in(traces[0], first)})" if first.kind == "module" else first.name
         yield from _wrapped(f"✗ they part first at {what}{where}: {by}", width, BAD)
         yield from _wrapped(f"{calls(beyond)} of {len(found.compared):,} beyond the tolerance", width, "")
+        if not any(line.pair is not None and line.pair.before is first for line in lines):
+            yield from _wrapped("the first of them is not in this part of the tree", width, NOTE)
     elif not found.compared:
         yield from _wrapped("✗ no output could be compared", width, BAD)
     else:
@@ -192,6 +206,8 @@ def _verdict(found: Comparison, width: int) -> Iterator[Text]:
         yield from _wrapped(
             f"{calls(found.uncompared)} of both could not be compared: a second run made other calls", width, NOTE
         )
+    what = "largest errors and lowest cosine"
+    yield from _wrapped(folded(lines, f", with their {what}", f", with their total times, {what}"), width, QUIET)
     if any(pair.time is not None for _, pair in found.difference.walk()):
         yield from _wrapped(how("the second time", "the first"), width, QUIET)
 

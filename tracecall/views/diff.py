@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -13,53 +13,67 @@ from rich.text import Text
 from tracecall.comparison import ADDED, FEWEST, REMOVED, Change, Difference, ModuleChange, Pair, model_of
 from tracecall.views import labels
 from tracecall.views.header import MODULE, NOTE, QUIET
-from tracecall.views.merged import STYLES, Column, Line, calls, grid, how, seen, times, tree_lines, type_text
+from tracecall.views.merged import KEPT, STYLES, Column, folded, grid, how, times
+from tracecall.views.pairs import Line, Pairs, Shared, calls, seen, tree_lines, type_text
 
 FEW = 3  # unchanged calls in a row that are shown
+REPEATS = 3  # modules alike that share a line
 
 
 def diff(
     difference: Difference,
     names: tuple[str, str],
     *,
+    part: Difference | None = None,
     width: int = 100,
     everything: bool = False,
     depth: int | None = None,
     operations: str = "forward",
+    fold: bool = True,
 ) -> RenderableType:
     """The header, the tree, modules that no call shows, and the sum. Unchanged calls are counted unless `everything`.
 
-    `names` say where the traces come from; `depth` counts module calls below the root, None for all of them.
+    `names` say where the traces come from; `part` is what the tree shows, all if not given, while the sum is of all;
+    `depth` counts module calls below the root, None for all of them; `fold` makes one line of calls that are alike.
     """
-    lines = list(_lines(difference, everything, depth, operations))
-    types = ["" if line.pair is None else type_text(line.pair) for line in lines]
+    shown = part or difference
+    lines = list(_lines(shown, width, everything, depth, operations, fold))
     columns = [
-        Column("", types, lambda _: QUIET, right=False, rank=1, least=10),
-        *times(lines, ("before", "after")),
+        Column("", [type_text(line.pairs) for line in lines], lambda _: QUIET, right=False, rank=1, least=10),
+        *times(lines, ("before", "after"), spread=KEPT),
     ]
     parts: list[RenderableType] = [*_header(difference, names), Text(), *grid(lines, columns, width)]
-    if difference.modules:
-        parts += [Text(), *_modules(difference.modules)]
-    parts += [Text(), *summary(difference, width, everything=everything, depth=depth, operations=operations)]
-    return Group(*parts)
+    if shown.modules:
+        parts += [Text(), *_modules(shown.modules, width, fold)]
+    hidden = _hidden(difference, shown, everything, depth, operations)
+    alike = folded(lines, " before and after", " before and after, with their total times")
+    return Group(*parts, Text(), *summary(difference, width, hidden=hidden, alike=alike))
 
 
-def _lines(difference: Difference, everything: bool, depth: int | None, operations: str) -> Iterator[Line]:
+def _lines(
+    difference: Difference, width: int, everything: bool, depth: int | None, operations: str, fold: bool
+) -> Iterator[Line]:
     """The tree's lines, each with its changes under it."""
     told = None if everything else _told(difference)
+    shared = Shared(
+        difference,
+        fold=fold,
+        seen=lambda pair: seen(pair, operations),
+        shown=lambda pair: told is None or id(pair) in told,
+    )
 
-    def children(pair: Pair, level: int) -> list[Pair | int]:
+    def children(pairs: Pairs, level: int) -> list[Pairs | int]:
         if depth is not None and level > depth:
             return []
-        if told is not None and pair.sign in (ADDED, REMOVED):
+        if told is not None and pairs.first.sign in (ADDED, REMOVED) and not pairs.members:
             return []  # what came or went with a call is counted in its line
-        shown = [child for child in pair.children if seen(child, operations)]
-        return list(shown) if told is None else list(_gathered(shown, told))
+        inside = shared.inside(pairs)
+        return list(inside) if told is None else list(_gathered(inside, told))
 
-    for line in tree_lines(difference.pairs, children, operations):
+    for line in tree_lines(shared, children):
         yield line
-        if line.pair is not None:
-            for text in _changes(line.pair.changes):
+        if line.pairs is not None and not line.in_turn:
+            for text in _changes(line.pairs.first.changes, width - cell_len(line.below) - 2):  # 2: the signs
                 yield Line(line.below, "", note=text)
 
 
@@ -75,31 +89,37 @@ def _told(difference: Difference) -> set[int]:
     return found
 
 
-def _gathered(pairs: list[Pair], told: set[int]) -> Iterator[Pair | int]:
+def _gathered(lines: list[Pairs], told: set[int]) -> Iterator[Pairs | int]:
     """Siblings, more than a few unchanged ones in a row as their number; all of them where nothing inside changed."""
-    if not any(id(pair) in told for pair in pairs):
+    changed = [any(id(pair) in told for pair in line.all) for line in lines]
+    if not any(changed):
         return
-    row: list[Pair] = []
-    for pair in [*pairs, None]:
-        if pair is not None and id(pair) not in told:
-            row.append(pair)
+    row: list[Pairs] = []
+    for line, is_changed in [*zip(lines, changed, strict=True), (None, True)]:
+        if line is not None and not is_changed:
+            row.append(line)
             continue
-        if len(row) > FEW:
-            yield len(row)
+        unchanged = sum(len(one.each[0]) for one in row)
+        if unchanged > FEW:
+            yield unchanged
         else:
             yield from row
         row = []
-        if pair is not None:
-            yield pair
+        if line is not None:
+            yield line
 
 
-def _changes(changes: list[Change]) -> Iterator[Text]:
-    """A line for each change: what it is, before → after."""
+def _changes(changes: list[Change], width: int) -> Iterator[Text]:
+    """A line for each change: what it is, before → after; two where both sides have no room on one."""
     room = max((cell_len(change.what) for change in changes), default=0)
     for change in changes:
         what = labels.pad(change.what, room)
         before, after = labels.safe(change.before), labels.safe(change.after)
-        yield Text.assemble((f"{what}  ", QUIET), before, (" → ", NOTE), after)
+        if cell_len(f"{what}  {before} → {after}") <= width:
+            yield Text.assemble((f"{what}  ", QUIET), before, (" → ", NOTE), after)
+        else:
+            yield Text.assemble((f"{what}  ", QUIET), before)
+            yield Text.assemble(" " * room, ("→ ", NOTE), after)
 
 
 def _header(difference: Difference, names: tuple[str, str]) -> Iterator[Text]:
@@ -120,32 +140,40 @@ def _header(difference: Difference, names: tuple[str, str]) -> Iterator[Text]:
             yield Text(f"{which}: the run ended with {labels.safe(trace.error.type)}", NOTE, overflow="fold")
 
 
-def _modules(modules: list[ModuleChange]) -> Iterator[Text]:
+def _modules(modules: list[ModuleChange], width: int, fold: bool) -> Iterator[Text]:
+    """Modules that no call shows; those alike but for the indices in their paths in one line."""
     yield Text("without a call:", QUIET)
-    for module in modules:
+    for same in _alike(modules) if fold else [[module] for module in modules]:
+        module, last = same[0], same[-1]
         count = f"  {labels.count(module.parameters)} parameters" if module.parameters else ""
         line = Text(no_wrap=True, overflow="ellipsis")
-        line.append(module.sign + " ", STYLES[module.sign]).append(labels.safe(module.path or "the root"), MODULE)
+        name = module.path or "the root"
+        if len(same) > 1:
+            name, count = f"{name} … {last.path} ×{len(same)}", f"{count} each" if count else ""
+        line.append(module.sign + " ", STYLES[module.sign]).append(labels.safe(name), MODULE)
         yield line.append(f"  {labels.safe(module.type)}{count}", QUIET)
-        for text in _changes(module.changes):
+        for text in _changes(module.changes, width - 4):
             yield Text.assemble("    ", text, no_wrap=True, overflow="ellipsis")
 
 
-def summary(
-    difference: Difference,
-    width: int,
-    *,
-    everything: bool = False,
-    depth: int | None = None,
-    operations: str = "forward",
-) -> Iterator[Text]:
-    """How many calls changed, how many of them the tree does not show, and how many are slower or faster."""
+def _alike(modules: list[ModuleChange]) -> list[list[ModuleChange]]:
+    """Modules by what is said of them, where those are enough for a line of their own; in the order of the first."""
+    found: dict[Hashable, list[ModuleChange]] = {}
+    for module in modules:
+        path = ".".join("0" if part.isdecimal() else part for part in module.path.split("."))
+        key = (path, module.sign, module.type, module.parameters, tuple(module.changes))
+        found.setdefault(key, []).append(module)
+    parts = ([same] if len(same) >= REPEATS else [[module] for module in same] for same in found.values())
+    return [same for part in parts for same in part]
+
+
+def summary(difference: Difference, width: int, *, hidden: list[str], alike: str) -> Iterator[Text]:
+    """How many calls changed, what of them the tree does not show, and how many are slower or faster."""
     counts = Counter(pair.sign for _, pair in difference.walk())
     words = {"+": "added", "−": "removed", "→": "changed"}
     parts = [f"{counts[sign]:,} {word}" for sign, word in words.items() if counts[sign]]
     if difference.changed:
-        parts += _hidden(difference, everything, depth, operations)
-        said = f"{', '.join(parts) or 'no call changed'}, {calls(counts[''])} as before"
+        said = f"{', '.join([*parts, *hidden]) or 'no call changed'}, {calls(counts[''])} as before"
     else:
         said = f"nothing changed: {calls(counts[''])} with the same types, shapes, dtypes, devices and parameters"
     ratios = [pair.time for _, pair in difference.walk() if pair.time is not None]
@@ -157,17 +185,21 @@ def summary(
     elif timed:
         said += f"; too few runs to tell a time from noise: {FEWEST} of each are needed"
     yield from _wrapped(said, width, "")
+    yield from _wrapped(alike, width, QUIET)
     if timed:
         yield from _wrapped(how("the time after", "that before"), width, QUIET)
 
 
-def _hidden(difference: Difference, everything: bool, depth: int | None, operations: str) -> list[str]:
-    """What of the changes the tree does not show, and what to type for it; a depth is one's own choice."""
-    left_out = deep = 0
+def _hidden(
+    difference: Difference, shown: Difference, everything: bool, depth: int | None, operations: str
+) -> list[str]:
+    """What of the changes the tree does not show, and what to type for it; depth and part are one's own choice."""
+    left_out = deep = there = 0
     inside = False  # any of them in a call that came or went as a whole, which only --all opens
     new: list[bool] = []
-    for level, pair in difference.walk():
+    for level, pair in shown.walk():
         del new[level:]
+        there += bool(pair.sign)
         if pair.sign and depth is not None and level > depth:
             deep += not any(new)  # or counted in the line of what it came with
         elif pair.sign and not seen(pair, operations):
@@ -181,7 +213,10 @@ def _hidden(difference: Difference, everything: bool, depth: int | None, operati
         found.append(
             f"{left_out:,} of them {verb} that the tree leaves out ({typed} shows {'it' if left_out == 1 else 'them'})"
         )
-    return [*found, f"{deep:,} of them deeper than --depth {depth}"] if deep else found
+    if deep:
+        found.append(f"{deep:,} of them deeper than --depth {depth}")
+    elsewhere = sum(bool(pair.sign) for _, pair in difference.walk()) - there if shown is not difference else 0
+    return [*found, f"{elsewhere:,} of them not in this part of the tree"] if elsewhere else found
 
 
 def _wrapped(text: str, width: int, style: str) -> Iterator[Text]:

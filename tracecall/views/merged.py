@@ -1,41 +1,35 @@
-"""Two traces as the lines of one tree: signs, names and columns, aligned to a width."""
+"""The lines of two traces' tree as text: signs, names and columns, aligned to a width."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from tracecall.calls import Call
-from tracecall.comparison import FEWEST, MARGIN, Pair, Ratio
+from tracecall.comparison import FEWEST, MARGIN, Ratio, taken
 from tracecall.views import labels
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET
+from tracecall.views.names import cut_name, least
+from tracecall.views.pairs import Line, Pairs, calls, name, sides
 
 GAP = "  "
 STYLES = {"+": "green", "−": BAD, "→": NOTE, "✗": BAD}
 LEAST_LABEL = 16
+KEPT = 4  # the rank from which on columns stay longer than names
 SHORTEST_NAME = 12
 OPEN = 100  # a ratio that may be larger may be anything
 LEAST = 0.005  # and one that may be smaller: it would read 0.00
 
 
 @dataclass
-class Line:
-    """One line of the tree. `note` stands for several pairs, or for a change of the pair above."""
-
-    guide: str
-    below: str  # the guide of what stands under it
-    pair: Pair | None = None
-    sign: str = ""  # in front of the line
-    note: Text | None = None
-    inside: int = 0  # calls that are not shown
-
-
-@dataclass
 class Column:
-    """A column of cells, one a line of the tree. One with a rank may go where room is short, the lowest first."""
+    """A column of cells, one a line of the tree.
+
+    Those with a rank may go where room is short: all of the lowest, then all of the next.
+    """
 
     title: str
     cells: list[str]
@@ -43,59 +37,14 @@ class Column:
     right: bool = True
     rank: int | None = None
     least: int = 0  # cells that it may shrink to before it goes
+    over: list[str] | None = None  # for each line a text instead of its cells here and in the columns after it
+    reach: int = 1  # how many columns such a text goes over
 
     @property
     def width(self) -> int:
         """As wide as its widest cell, 0 without any."""
         widest = max(map(cell_len, self.cells), default=0)
-        return widest and max(widest, cell_len(self.title))
-
-
-Children = Callable[[Pair, int], list[Pair | int]]  # what is shown inside a call at a depth; a number stands for many
-
-
-def tree_lines(roots: list[Pair], children: Children, operations: str) -> Iterator[Line]:
-    """The lines of a tree; iterative, as deep as a model's recursion may be."""
-    waiting: list[tuple[Pair | int, str, str, int]] = [(pair, "", "", 0) for pair in reversed(roots)]
-    while waiting:
-        item, guide, below, depth = waiting.pop()
-        if isinstance(item, int):
-            yield Line(guide, below, note=Text(f"… {calls(item)} unchanged", QUIET))
-            continue
-        shown = children(item, depth + 1)
-        line = Line(guide, below + ("│  " if shown else "   "), item, item.sign)
-        if not shown:
-            line.inside = _inside(item, operations)
-        yield line
-        for i, child in reversed(list(enumerate(shown))):
-            last = i == len(shown) - 1
-            waiting.append((child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  "), depth + 1))
-
-
-def calls(number: int) -> str:
-    """A number of calls: "1 call", "12 calls"."""
-    return f"{number:,} call{'' if number == 1 else 's'}"
-
-
-def seen(pair: Pair, operations: str) -> bool:
-    """Whether an operation is to be shown: as in the tree of one trace; but for "none", where it is not as it was."""
-    call = pair.call
-    if call.kind != "operation" or call.error is not None:
-        return True
-    if operations == "none":
-        return False
-    return operations == "all" or not call.internal or bool(call.reads) or bool(pair.sign)
-
-
-def _inside(pair: Pair, operations: str) -> int:
-    """How many calls inside one are to be seen."""
-    waiting, found = list(pair.children), 0
-    while waiting:
-        one = waiting.pop()
-        if seen(one, operations):
-            found += 1
-            waiting.extend(one.children)
-    return found
+        return max(widest, cell_len(self.title)) if widest or any(self.over or ()) else 0
 
 
 def signed(lines: list[Line]) -> bool:
@@ -103,25 +52,16 @@ def signed(lines: list[Line]) -> bool:
     return any(line.sign for line in lines)
 
 
-def name(pair: Pair) -> str:
-    """A call by what the model's code calls it; the root by its class."""
-    call = pair.call
-    return labels.safe(call.name if call.path or call.kind != "module" else pair.type)
-
-
-def type_text(pair: Pair) -> str:
-    """The type of a module's call."""
-    return labels.safe(pair.type) if pair.call.kind == "module" and pair.call.path else ""
-
-
 def grid(lines: list[Line], columns: list[Column], width: int) -> list[Text]:
     """Lines of at most `width` cells: sign, guide, name, then the columns under their titles."""
     lead = 2 if signed(lines) else 0
-    texts = ["" if line.pair is None else name(line.pair) for line in lines]
-    for i, line in enumerate(lines):
-        texts[i] += f"  ({calls(line.inside)} inside)" if line.inside else ""
+    names = ["" if line.pairs is None else name(line.pairs) for line in lines]
+    texts = [text + _closed(line) for line, text in zip(lines, names, strict=True)]
     label = max((cell_len(line.guide + text) for line, text in zip(lines, texts, strict=True)), default=0)
     widths = [column.width for column in columns]
+    for i, column in enumerate(columns):
+        needed = max(map(cell_len, column.over or ()), default=0)
+        widths[i] += max(0, needed - _room(widths[i : i + column.reach]))
     label = _fit(columns, widths, lead + label, width) - lead
     title = " " * (lead + label)
     for column, size in zip(columns, widths, strict=True):
@@ -131,20 +71,58 @@ def grid(lines: list[Line], columns: list[Column], width: int) -> list[Text]:
         if line.note is not None:
             made.append(Text.assemble(" " * lead, (line.guide, QUIET), line.note, no_wrap=True, overflow="ellipsis"))
             continue
-        assert line.pair is not None
+        assert line.pairs is not None
         sign = line.sign
         row = Text(no_wrap=True, overflow="ellipsis")
         row.append(labels.pad(sign, lead) if lead else "", STYLES.get(sign, ""))
         room = max(2, label - min(SHORTEST_NAME, cell_len(text)))
         guide = line.guide if cell_len(line.guide) <= room else "…" + line.guide[1 - room :]
-        style = STYLES[sign] if sign in ("+", "−") else MODULE if line.pair.call.kind == "module" else ""
-        row.append(guide, QUIET).append(labels.pad(text, label - cell_len(guide)), style)
-        for column, size in zip(columns, widths, strict=True):
-            if size:
-                row.append(GAP + _aligned(column, column.cells[i], size), column.style(i))
+        module = line.pairs.first.call.kind == "module" and not line.in_turn
+        style = STYLES[sign] if sign in ("+", "−") else MODULE if module else ""
+        row.append(guide, QUIET)
+        row.append(_cut(names[i], _closed(line), label - cell_len(guide), line.shared), style)
+        for cell, of in _cells(columns, widths, i):
+            row.append(GAP + cell, of)
         row.rstrip()
         made.append(row)
     return made
+
+
+def _closed(line: Line) -> str:
+    """How many calls are inside, where those are not shown."""
+    if not line.inside:
+        return ""
+    several = line.pairs is not None and line.pairs.count > 1
+    return f"  ({line.inside:,} inside each)" if several else f"  ({calls(line.inside)} inside)"
+
+
+def _cut(name: str, closed: str, width: int, shared: bool) -> str:
+    """Exactly `width` cells of a name and what is inside; of calls that share a line, their indices stay longest."""
+    room = width - cell_len(closed)
+    if not shared or cell_len(name) <= room:
+        return labels.pad(name + closed, width)
+    if closed and room >= least(name)[0]:
+        return labels.pad(cut_name(name, room, folded=True).rstrip() + closed, width)
+    return cut_name(name, width, folded=True)
+
+
+def _cells(columns: list[Column], widths: list[int], i: int) -> Iterator[tuple[str, str]]:
+    """The cells of a line with their styles; a text instead of several of them has the room of all."""
+    over = -1
+    for n, (column, size) in enumerate(zip(columns, widths, strict=True)):
+        if n <= over or not size:
+            continue
+        if column.over and column.over[i]:
+            over = n + column.reach - 1
+            yield labels.pad(column.over[i], _room(widths[n : over + 1])), column.style(i)
+        else:
+            yield _aligned(column, column.cells[i], size), column.style(i)
+
+
+def _room(widths: list[int]) -> int:
+    """The cells of some columns with the gaps between them."""
+    shown = [size for size in widths if size]
+    return sum(shown) + len(GAP) * max(0, len(shown) - 1)
 
 
 def _aligned(column: Column, cell: str, size: int) -> str:
@@ -152,7 +130,10 @@ def _aligned(column: Column, cell: str, size: int) -> str:
 
 
 def _fit(columns: list[Column], widths: list[int], label: int, width: int) -> int:
-    """Shrink the label and columns by rank, then drop those, until a line fits; the label's width with the signs'."""
+    """Shrink the label and columns by rank, then drop those, until a line fits; the label's width with the signs'.
+
+    Those that are KEPT go only where the shortest label leaves no room for them.
+    """
 
     def over() -> int:
         return max(0, label + sum(len(GAP) + size for size in widths if size) - width)
@@ -161,36 +142,39 @@ def _fit(columns: list[Column], widths: list[int], label: int, width: int) -> in
     for i in ranked:
         if columns[i].least:
             widths[i] = max(min(widths[i], columns[i].least), widths[i] - over())
-    label = max(min(label, LEAST_LABEL * 2), label - over())
-    for i in ranked:
-        if over():
-            widths[i] = 0
-    return max(min(label, LEAST_LABEL), label - over())
+    for shortest, first, end in ((LEAST_LABEL * 2, 0, KEPT), (LEAST_LABEL, KEPT, len(columns))):
+        label = max(min(label, shortest), label - over())
+        for rank in range(first, end):
+            if over():
+                widths[:] = [0 if column.rank == rank else size for column, size in zip(columns, widths, strict=True)]
+    return label
 
 
-def times(lines: list[Line], names: tuple[str, str]) -> list[Column]:
-    """Columns of both times, their ratio, what it may as well be, and whether that is a change."""
-    ratios = [None if line.pair is None else line.pair.time for line in lines]
-    if not any(ratios):
+def times(lines: list[Line], names: tuple[str, str], *, spread: int) -> list[Column]:
+    """Columns of both times, their ratio, what it may as well be, and whether that is a change.
+
+    `spread` is the rank of what the ratio may as well be.
+    """
+    if not any(line.time for line in lines):
         return []
-    device = any(one is not None and one.clock == "device" for one in ratios)
-    before = [None if line.pair is None else _time(line.pair.before, device) for line in lines]
-    after = [None if line.pair is None else _time(line.pair.after, device) for line in lines]
+    device = any(line.time is not None and line.time.clock == "device" for line in lines)
+    before, after = ([_taken(line.pairs, side, device) for line in lines] for side in (0, 1))
     unit, size, decimals = labels.unit(max(ns or 0 for ns in [*before, *after]))
 
     def text(ns: int | None) -> str:
         return "" if ns is None else f"{ns / size:.{decimals}f}"
 
     def style(i: int) -> str:
-        return VERDICTS.get(_verdict(ratios[i]), QUIET)
+        time = lines[i].time
+        return VERDICTS.get((time and time.verdict) or "", QUIET)
 
     clock = "device " if device else ""
     return [
-        Column(f"{names[0]} {clock}{unit}", [text(ns) for ns in before], rank=3),
-        Column(f"{names[1]} {clock}{unit}", [text(ns) for ns in after], rank=4),
-        Column("ratio", ["" if one is None else f"{one.ratio:.2f}" for one in ratios], style),
-        Column("", [_interval(one) for one in ratios], lambda _: QUIET, right=False, rank=2),
-        Column("", [_verdict(one) for one in ratios], style, right=False),
+        Column(f"{names[0]} {clock}{unit}", [text(ns) for ns in before], rank=2),
+        Column(f"{names[1]} {clock}{unit}", [text(ns) for ns in after], rank=2),
+        Column("ratio", ["" if line.time is None else f"{line.time.ratio:.2f}" for line in lines], style),
+        Column("", [_interval(line.time) for line in lines], lambda _: QUIET, right=False, rank=spread),
+        Column("", [_verdict(line) for line in lines], style, right=False),
     ]
 
 
@@ -202,10 +186,26 @@ def how(second: str, first: str) -> str:
     )
 
 
-def _time(call: Call | None, device: bool) -> int | None:
-    if call is None:
+def folded(lines: list[Line], what: str, timed: str) -> str:
+    """How a line is read that several calls share, with `timed` where there are times; "" where there is none."""
+    if not any(line.pairs is not None and line.pairs.count > 1 for line in lines):
+        return ""
+    times = any(line.time is not None for line in lines)
+    parts = [f"×N: N calls alike{timed if times else what}"]
+    if times and any(line.pairs is not None and len(line.pairs.each) > 1 for line in lines):
+        parts.append("inside, times are medians of one")
+    if some := next((_verdict(line) for line in lines if _some(line)), ""):
+        parts.append(f'"{some}": so many of the N')
+    return "; ".join([*parts, "--no-fold shows all"])
+
+
+def _taken(line: Pairs | None, side: int, device: bool) -> int | None:
+    """What the calls of a line took in one of the traces."""
+    if line is None:
         return None
-    return call.device_ns if device and call.device_ns is not None else call.host_ns
+    each = [[one for one in calls if one is not None] for calls in sides(line, side)]
+    found = (device and taken(each, True)) or taken(each, False)
+    return found.ns if found else None
 
 
 VERDICTS = {"slower": "bold red", "faster": "bold green"}
@@ -219,5 +219,17 @@ def _interval(ratio: Ratio | None) -> str:
     return "noisy" if low == high == "…" else f"{low}–{high}"
 
 
-def _verdict(ratio: Ratio | None) -> str:
-    return "" if ratio is None or ratio.verdict is None else ratio.verdict
+def _verdict(line: Line) -> str:
+    """Of all together; where that is none, how many of them are slower or faster."""
+    if line.time is not None and line.time.verdict is not None:
+        return line.time.verdict
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(_some(line).items()))
+
+
+def _some(line: Line) -> Counter[str]:
+    """How many of those that share a line are slower, and faster, where that is not said of all."""
+    if line.pairs is None or line.pairs.members or len(line.pairs.all) == 1:
+        return Counter()
+    if line.time is not None and line.time.verdict is not None:
+        return Counter()
+    return Counter(pair.time.verdict for pair in line.pairs.all if pair.time is not None and pair.time.verdict)

@@ -1,0 +1,132 @@
+"""Which pairs may share a line: siblings that are alike in both traces, and as far apart.
+
+Numbers are made bottom-up and once for each pair, of those siblings alone of which enough look alike from outside; so
+the cost is linear, and small where nothing repeats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
+
+from tracecall.calls import Call
+from tracecall.comparison.times import MARGIN, Ratio
+from tracecall.comparison.trees import Pair
+
+FEWEST = 3  # fewer share no line
+
+
+class Signs(Protocol):
+    """Numbers for the calls of one trace: `exact` is the same for calls that are alike with all that is inside them."""
+
+    @property
+    def exact(self) -> dict[int, int]:
+        """By the id of the call."""
+
+    def add(self, calls: list[Call]) -> None:
+        """Number these calls and all inside them."""
+
+
+class Alike:
+    """What makes pairs alike: their calls on both sides, their changes, and what is inside them.
+
+    One that is slower or faster where those alike are not is not alike, nor what it is in.
+    """
+
+    def __init__(
+        self,
+        before: Signs,
+        after: Signs,
+        *,
+        shown: Callable[[Pair], bool] = lambda _: True,
+        said: Callable[[Pair], Hashable] = lambda _: None,
+    ) -> None:
+        """`shown`: whether a pair may have a line; `said`: what else its line says, which then is the same for all."""
+        self._before, self._after = before, after
+        self._shown, self._said = shown, said
+        self._keys: dict[int, int] = {}
+        self._lines: dict[int, int] = {}
+        self._numbers: dict[Hashable, int] = {}
+
+    def keys(self, siblings: Sequence[Pair]) -> list[int] | None:
+        """A number for each, the same for those that are alike with all that is inside them; None where none can be."""
+        seen = [_from_outside(pair) for pair in siblings]
+        counts = Counter(one for one, pair in zip(seen, siblings, strict=True) if self._shown(pair))
+        if not any(times >= FEWEST for times in counts.values()):
+            return None
+        self._add([pair for pair in siblings if id(pair) not in self._keys])
+        return [self._keys[id(pair)] for pair in siblings]
+
+    def number(self, key: Hashable) -> int:
+        """The same number for equal keys."""
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def lines(self, pair: Pair) -> int:
+        """How many pairs it is, with those inside."""
+        return self._lines[id(pair)]
+
+    def leads(self, pair: Pair) -> bool:
+        """A module's call: what is done with its output follows it."""
+        return pair.call.kind == "module"
+
+    def written(self, pair: Pair) -> Hashable:
+        """The line of code that made the call."""
+        site = pair.call.site
+        return None if site is None else (site.file, site.line)
+
+    def _add(self, siblings: list[Pair]) -> None:
+        """Number siblings and all inside them, each after those inside it."""
+        pairs: list[Pair] = []
+        waiting = list(siblings)
+        while waiting:
+            pair = waiting.pop()
+            pairs.append(pair)
+            if pair.children:
+                waiting.extend(pair.children)
+        self._before.add([pair.before for pair in siblings if pair.before is not None])
+        self._after.add([pair.after for pair in siblings if pair.after is not None])
+        signs = [self._sign(pair) for pair in pairs]
+        apart = _apart(pairs, signs)
+        for pair, sign in zip(reversed(pairs), reversed(signs), strict=True):
+            inside = [id(child) for child in pair.children] if pair.children else []
+            key = (
+                sign, tuple(pair.changes), pair.asked, bool(pair.call.reads), self._said(pair), apart.get(id(pair)),
+                tuple([self._keys[one] for one in inside]),
+            )  # fmt: skip
+            self._keys[id(pair)] = self.number(key)
+            self._lines[id(pair)] = 1 + sum([self._lines[one] for one in inside])
+
+    def _sign(self, pair: Pair) -> tuple[int | None, int | None]:
+        return (
+            None if pair.before is None else self._before.exact[id(pair.before)],
+            None if pair.after is None else self._after.exact[id(pair.after)],
+        )
+
+
+def _from_outside(pair: Pair) -> Hashable:
+    return (pair.types, pair.before is None, pair.after is None, len(pair.children), len(pair.changes))
+
+
+def _apart(pairs: list[Pair], signs: list[tuple[int | None, int | None]]) -> dict[int, str]:
+    """What is slower or faster where most calls alike are not, by all that its ratio may be: it is no noise."""
+    timed: defaultdict[tuple[int | None, int | None], list[tuple[Pair, Ratio]]] = defaultdict(list)
+    for pair, sign in zip(pairs, signs, strict=True):
+        if pair.time is not None:
+            timed[sign].append((pair, pair.time))
+    found: dict[int, str] = {}
+    for same in timed.values():
+        verdicts = Counter(time.verdict for _, time in same)
+        if len(verdicts) == 1:
+            continue
+        usual = verdicts.most_common(1)[0][0]
+        ratios = sorted(time.ratio for _, time in same)
+        middle = ratios[len(ratios) // 2]
+        for pair, time in same:
+            if time.verdict == usual:
+                continue
+            if time.low is not None and time.low > MARGIN * middle:
+                found[id(pair)] = "slower"
+            elif time.high is not None and time.high * MARGIN < middle:
+                found[id(pair)] = "faster"
+    return found
