@@ -1,6 +1,6 @@
 """Whether the times in a Trace are those of the model.
 
-    python benchmarks/accuracy.py [--rounds N] [--threads N] [--full]
+    python benchmarks/accuracy.py [--rounds N] [--threads N] [--narrow]
 
 For each model, medians of several measurements (`--rounds`), with the least and the most:
 
@@ -10,13 +10,14 @@ For each model, medians of several measurements (`--rounds`), with the least and
   20 µs (Spearman's rank correlation). Alone in two ways: in a loop by torch.utils.benchmark, where weights, input and
   code stay in the processor's caches; and called once a round after all other modules, in the order of the model's
   calls, as cold as in the model. The first is the yardstick that the project named; the second tells how much of the
-  distance to it is the caches'. `grouped` gives modules of equal type, configuration and input shapes the median of
-  their group on both sides: their order among themselves is noise.
+  distance to it is the caches'. `alike as one` gives modules of equal type, configuration and input shapes the median
+  of their group on both sides: they do the same work, and their order among themselves is noise.
 
 Both kinds of running alone are interleaved with the measurements, so that a change of the machine's speed meets all.
 One thread unless told otherwise: where other programs run, two threads that wait for each other measure the scheduler.
---full adds ResNet-50 in its original size. With a CUDA device the modules' device times are held against the sum of
-their kernels, which tests marked `cuda` check.
+The models have their originals' widths. --narrow takes those of overhead.py, whose modules do so little that half of a
+time is that of reaching weights which a loop finds in the caches. With a CUDA device the modules' device times are held
+against the sum of their kernels, which tests marked `cuda` check.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from shapes import MODELS, ResNet50
+from shapes import MODELS, WIDE
 from torch import nn
 from torch.utils.benchmark import Timer
 
@@ -155,7 +156,7 @@ def report(name: str, make: Callable[[], tuple[nn.Module, torch.Tensor]], rounds
         every = spearman(list(ours.values()), list(alone.values()))
         by_group = spearman(grouped(model, inputs, ours), grouped(model, inputs, alone))
         ratio = statistics.median(ours[path] / alone[path] for path in ours)
-        print(f"    {label:40s} {every:.3f}   grouped {by_group:.3f}   in the model / alone, median {ratio:.2f}")
+        print(f"    {label:40s} {every:.3f}   alike as one {by_group:.3f}   in the model / alone, median {ratio:.2f}")
 
 
 def median_ns(traces: list[Trace], path: str) -> float:
@@ -168,24 +169,17 @@ def line(text: str, values: list[float], bound: str) -> None:
     print(f"  {text}: {statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})   bound: {bound}")
 
 
-def resnet50_full() -> tuple[nn.Module, torch.Tensor]:
-    """The original's width and image."""
-    return ResNet50().eval(), torch.randn(1, 3, 224, 224)
-
-
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--narrow", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, threads: {options.threads}")
-    for name, make in MODELS.items():
+    for name, make in (MODELS if options.narrow else WIDE).items():
         report(name, make, options.rounds)
-    if options.full:
-        report("ResNet-50, original size", resnet50_full, options.rounds)
 
 
 if __name__ == "__main__":

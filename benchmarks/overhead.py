@@ -7,7 +7,8 @@ over theirs, and the median of all rounds is taken, so that a machine that chang
 of the processor, on one thread: what another program takes in between is not in them. The floor is a do-nothing global
 forward pre-hook and forward hook; with operations, the same pair under a do-nothing TorchDispatchMode. torchinfo,
 torchlens (the extra `peers`) and torch's own DebugMode and FlopCounterMode run beside them with --peers; torchlens
-patches torch as it is imported, so it runs in a process of its own, beside untraced runs there.
+patches torch as it is imported, so it runs in a process of its own, beside the same floor there: what it added is told
+in floors, and times the floor here.
 """
 
 import argparse
@@ -57,22 +58,27 @@ def after(module: nn.Module, args: object, output: object) -> None:
     """Do nothing."""
 
 
+def do_nothing(model: nn.Module, x: torch.Tensor) -> None:
+    """The floor: a run with a global pair of hooks."""
+    handles = [
+        torch_module.register_module_forward_pre_hook(before),
+        torch_module.register_module_forward_hook(after),
+    ]
+    timed(model, x)
+    for handle in handles:
+        handle.remove()
+
+
 def variants(model: nn.Module, x: torch.Tensor, peers: bool) -> Runs:
     """Everything that is run side by side, by name."""
     modules = list(model.modules())
 
     def floor() -> None:
-        handles = [
-            torch_module.register_module_forward_pre_hook(before),
-            torch_module.register_module_forward_hook(after),
-        ]
-        timed(model, x)
-        for handle in handles:
-            handle.remove()
+        do_nothing(model, x)
 
     def floor_with_operations() -> None:
         with Nothing():
-            floor()
+            do_nothing(model, x)
 
     def clocks() -> None:
         with Clocks().attached(modules):
@@ -182,7 +188,7 @@ def report(name: str, calls: int, medians: dict[str, float]) -> None:
 
 
 def torchlens_alone(name: str) -> float | None:
-    """What torchlens adds to one model, in ns, measured in a process of its own beside an untraced run."""
+    """What torchlens adds to one model, in times of what the floor with operations adds beside it, in its process."""
     if not importlib.util.find_spec("torchlens"):
         return None
     done = subprocess.run([sys.executable, __file__, "--torchlens", name], capture_output=True, text=True, check=False)
@@ -193,18 +199,20 @@ def torchlens_alone(name: str) -> float | None:
 
 
 def run_torchlens(name: str) -> None:
-    """The child process: three rounds, since one takes seconds."""
+    """The child process: few rounds, since one takes seconds."""
     import torchlens
 
     model, x = MODELS[name]()
     log = torchlens.log_forward_pass if hasattr(torchlens, "log_forward_pass") else torchlens.trace
+    floor = variants(model, x, peers=False)
     runs: Runs = {
-        "untraced": lambda: timed(model, x),
+        "untraced": floor["untraced"],
+        "floor with operations": floor["floor with operations"],
         "torchlens": lambda: timed(lambda _: log(model, x), x),
     }
-    with torch.no_grad():
-        medians = interleave(runs, 3)
-    print(json.dumps(medians["torchlens"]))
+    with torch.inference_mode():
+        medians = interleave(runs, 5)
+    print(json.dumps(medians["torchlens"] / medians["floor with operations"]))
 
 
 def memory_and_growth() -> None:
@@ -260,7 +268,7 @@ def main() -> None:
             recorder.stop()
         calls = sum(1 for _, call in recorder.trace().walk() if call.kind == "module")
         if options.peers and (alone := torchlens_alone(name)) is not None:
-            medians["torchlens"] = alone
+            medians["torchlens"] = alone * medians["floor with operations"]
         report(name, calls, medians)
     with torch.inference_mode():
         memory_and_growth()
