@@ -58,14 +58,17 @@ def trace_of(recorder: Recorder) -> Trace:
 
 
 def _complete(recorder: Recorder) -> None:
-    """What was left for the end of the run: empty lists, the texts of plain arguments, and the aten operations."""
+    """What was left for the end of the run: lists of none or one, the texts of plain arguments, the aten operations."""
     waiting = list(recorder.calls)
     while waiting:
         call = waiting.pop()
         if call.children is NOTHING:
             call.children = []
-        if call.output is NOTHING:
+        output: object = call.output  # until here, one tensor may stand for itself
+        if output is NOTHING:
             call.output = []
+        elif isinstance(output, TensorSpec):
+            call.output = [Value("", output)]
         for value in call.inputs:
             plain: object = value.value  # until here, a plain argument of an operation may stand for its text
             if not isinstance(plain, (str, TensorSpec)):

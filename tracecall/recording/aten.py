@@ -13,7 +13,7 @@ from tracecall.recording.modes import is_composite
 class Facts:
     """What does not change from one run of an operation to the next."""
 
-    __slots__ = ("arguments", "composite", "func", "kind", "names", "reshapes", "view", "written")
+    __slots__ = ("arguments", "composite", "func", "kind", "names", "reshapes", "tensors", "view", "written")
 
     def __init__(self, func: Any) -> None:
         self.func = func  # kept, so that its id stays its own
@@ -28,6 +28,7 @@ class Facts:
         self.arguments = tuple(
             (argument.name, any(word in str(argument.type) for word in ("Tensor", "str"))) for argument in arguments
         )
+        self.tensors = tuple(i for i, argument in enumerate(arguments) if "Tensor" in str(argument.type))
         self.written = tuple(
             (i, argument.name)
             for i, argument in enumerate(arguments)

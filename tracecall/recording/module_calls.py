@@ -81,10 +81,10 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     """A forward pre-hook and a forward hook. The first also opens a call that runs in another `frame`."""
     get_frame, reference = sys._getframe, weakref.ref
     functions_watched, no_torch_function = torch._C._len_torch_function_stack, torch._C.DisableTorchFunction
-    local, sources = recorder.local, recorder.sources
+    local, owner, sources = recorder.local, recorder.owner, recorder.sources
     made, written, find, next_number = sources.made_by, sources.written_by, sources.find, sources.next_number
     known_modules = recorder.known
-    plain = PLAIN_TENSORS
+    tensor_type, plain = torch.Tensor, PLAIN_TENSORS  # mostly the first, and a set would hash the type
     global_hooks = torch_module._global_forward_hooks
     wrapped = CALL_CODES[0]
     latest = UNSEEN
@@ -107,17 +107,17 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             known = known_modules.get(id(module))
             above: OpenCall | None = stack[-1] if stack else None
             # mostly the forward that `__call__` runs in the innermost open call asks: no frame further out is looked at
-            frame = frame or get_frame(2)  # `_call_impl`
-            if (
-                above is not None
-                and (caller := above.body) is not None
-                and (back := frame.f_back) is not None
-                and back.f_back is caller
-                and back.f_code is wrapped
-                and known is not None
-            ):
-                place = above.places.get(caller.f_lasti) or place_of(caller, above.places)
-            else:
+            frame = frame or get_frame(2)  # `_call_impl`; 3 is `_wrapped_call_impl`, and 4 what called it
+            place = None
+            if above is not None and (caller := above.body) is not None:
+                place = above.places.get(caller.f_lasti)
+                if place is None or not place.calls_module or get_frame(4) is not caller:
+                    back = frame.f_back
+                    direct = back is not None and back.f_back is caller and back.f_code is wrapped
+                    place = place_of(caller, above.places) if direct else None
+                    if place is not None:
+                        place.calls_module = True
+            if place is None or known is None:
                 caller = caller_of(frame)
                 above, known = look_around(module, thread, caller, known)
                 if known is None:
@@ -131,11 +131,11 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 recorder.steady = False  # what it changes of a tensor is not heard
             if above is None:
                 above = recorder.adopt(thread, call)
-            opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner)
+            opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner, quiet)
             names = known.parameters
             if len(args) <= len(names):
                 for name, arg in zip(names, args):  # noqa: B905  # a forward may be given fewer than it has
-                    if type(arg) in plain:
+                    if type(arg) is tensor_type or type(arg) in plain:
                         key = id(arg)
                         entry = made.get(key)
                         if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
@@ -201,12 +201,14 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         nonlocal latest
         if not recorder.active:
             return
-        try:
-            thread = local.thread
-        except AttributeError:
-            return
-        if thread is None or not thread.stack:
-            return
+        thread = owner
+        if not args or not owner.stack or owner.stack[-1].args is not args:  # no other thread has that very object
+            try:
+                thread = local.thread
+            except AttributeError:
+                return
+            if thread is None or not thread.stack:
+                return
         stack = thread.stack
         opened = stack[-1]
         try:
@@ -225,7 +227,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                     recorder.close(thread)
                 return
             opened.returned = True
-            if type(output) in plain and not functions_watched():
+            if (type(output) is tensor_type or type(output) in plain) and not opened.quiet:
                 call = opened.call
                 key = id(output)
                 entry = made.get(key)
@@ -242,8 +244,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                         shown, test = latest = seen = see(output, in_hooks)
                     if place:
                         place.seen = seen
-                call.output = [Value("", shown)]
-                made[key] = (alive, call, next_number(), shown, test)
+                call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
+                made[key] = (alive, call, next_number() if written else opened.number, shown, test)
             else:
                 recorder.returned(thread, opened, output)
             if module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values()))):

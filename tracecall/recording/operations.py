@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -78,13 +79,13 @@ class OperationMode(QuietMode):
         elif call is not None:
             thread.busy = True
             try:
-                if type(output) in PLAIN_TENSORS:  # the last aten operation of an expression gives its output
+                if type(output) is _Tensor or type(output) in PLAIN_TENSORS:  # that of the last one is the expression's
                     place: Any = call.site
                     shown, alike = seen = place.seen or self._latest
                     if not alike(output) or output.requires_grad is not shown.requires_grad:
                         shown, _ = self._latest = seen = see(output, in_modes)
                     place.seen = seen
-                    call.output = [Value("", shown)]
+                    call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
                     self._made[id(output)] = (weakref.ref(output), call, self._next_number(), shown, unlike)
                 else:
                     recorder.outputs(call, output)
@@ -179,7 +180,7 @@ def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, fac
     """
     if facts.written and not _writes_alone(recorder, opened, facts, args):
         return False
-    if not _reads_own(recorder, opened.call.path, args):
+    if not _reads_own(recorder, opened.call.path, args, facts.tensors):
         return False
     wanted = opened.frame
     try:
@@ -202,21 +203,28 @@ def _writes_alone(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any)
     if facts.reshapes or recorder.watched or facts.written[0][0] != 0 or not args or not opened.args:
         return False
     tensor = args[0]
-    if type(tensor) is not torch.Tensor or all(tensor is not given for given in opened.args):
+    if type(tensor) is not torch.Tensor or len(facts.tensors) > 1:
         return False
-    if any(isinstance(arg, (torch.Tensor, list, tuple)) for arg in args[1:]):
+    for given in opened.args:  # not `in`: that would compare numbers
+        if given is tensor:
+            break
+    else:
         return False
     storage = storage_of(tensor)
     return storage is not None and not is_shared(storage)
 
 
-def _reads_own(recorder: Recorder, path: str, args: Any) -> bool:
+def _reads_own(recorder: Recorder, path: str, args: Any, tensors: Iterable[int]) -> bool:
     """Whether the parameters that an operation takes are those of the module whose forward runs."""
     owners = recorder.modules.owner_paths
-    for arg in args:
+    given = len(args)
+    for i in tensors:
+        if i >= given:  # those with defaults may be left out
+            break
+        arg = args[i]
         kind = type(arg)
         if kind is list:
-            if not _reads_own(recorder, path, arg):
+            if not _reads_own(recorder, path, arg, range(len(arg))):
                 return False
         elif kind is not _Tensor:  # a Parameter, or one of a tensor subclass
             owned = owners.get(id(arg))

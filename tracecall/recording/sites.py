@@ -32,6 +32,7 @@ class Place(Struct, eq=False, gc=False):
     code: CodeType
     lasti: int
     seen: Seen | None = None  # the output of the last call from here: that of the next is mostly alike
+    calls_module: bool = False  # a module's `__call__` was seen to run from here, with nothing between
 
 
 def place_of(frame: FrameType, known: dict[int, Place]) -> Place:
