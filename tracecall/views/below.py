@@ -30,11 +30,11 @@ def prediction(trace: Trace, width: int) -> Iterator[Text]:
         line.append(", ".join(values if whole else [*values, "…"]) if values else "", TIME)
         yield line
     if len(trace.prediction) > 4:
-        least = "at least " if _endless(trace) else ""
+        least = "at least " if endless(trace) else ""
         yield Text(f"            and {least}{len(trace.prediction) - 4:,} more tensors", QUIET)
 
 
-def _endless(trace: Trace) -> bool:
+def endless(trace: Trace) -> bool:
     """Whether what the root returned is nested deeper than it was read, or has more tensors than are listed."""
     texts = (value.value for call in trace.calls for value in call.output if isinstance(value.value, str))
     return len(trace.prediction) >= MOST_LISTED or any(text.endswith("nested too deep>") for text in texts)

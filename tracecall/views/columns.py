@@ -58,7 +58,7 @@ def columns(trace: Trace, rows: list[Row], total: int, each: list[str]) -> Calla
     time = _column([_time_text(row, total, size, decimals) for row in rows])
     launched = any(row.call is not None and row.call.device_ns is not None for row in rows)
     device_time = _column([_device_time_text(row, size, decimals) for row in rows] if launched else blank)
-    bar = _column(["x" * BAR if row.call is not None else "" for row in rows] if total else blank)
+    bar = Column(blank, BAR if total and any(row.call is not None for row in rows) else 0)  # drawn once it has a width
     totals = labels.parameters(trace)
     numbers = {brief: functools.cache(labels.brief if brief else labels.count) for brief in (False, True)}
     parameters = functools.cache(lambda brief: _column([_parameters(totals, row, numbers[brief]) for row in rows]))
@@ -107,8 +107,10 @@ def _shape_texts(row: Row) -> tuple[str, str]:
         error = f"✗ {call.error.type}" if call.error else ""
         said = labels.bounded(error or ", ".join(call.changed or ["changed nothing"]))
         return said, said
+    if call.error is None or not call.error.caught:
+        return labels.arrows(call)
     roomy, tight = labels.arrows(call)
-    caught = f" {labels.bounded(call.error.type)}, caught" if call.error is not None and call.error.caught else ""
+    caught = f" {labels.bounded(call.error.type)}, caught"
     return roomy + caught, tight + caught
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracecall.calls import Prediction, Site, Trace
 from tracecall.views import labels
-from tracecall.views.below import _endless
+from tracecall.views.below import endless
 from tracecall.views.header import header
 
 FIRST = 4  # tensors of the prediction that are seen at once, as in the terminal
@@ -37,7 +37,7 @@ def said(trace: Trace) -> dict[str, Any]:
 def prediction(trace: Trace) -> dict[str, Any]:
     """The tensors that the model returned: the `first`, others that stand `closed`, and how many `more` there are."""
     more = len(trace.prediction) - FIRST - CLOSED
-    least = "at least " if _endless(trace) else ""
+    least = "at least " if endless(trace) else ""
     return {
         "first": [_predicted(one) for one in trace.prediction[:FIRST]],
         "closed": [_predicted(one) for one in trace.prediction[FIRST : FIRST + CLOSED]],
