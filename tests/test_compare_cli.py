@@ -17,6 +17,7 @@ from tests.test_startup import imported_by
 from tests.views.traces import cnn
 from tracecall import tracefile
 from tracecall.calls import Site
+from tracecall.loading import load
 from tracecall.loading.devices import available_devices
 
 __all__ = ["tracecall"]  # the fixture
@@ -297,6 +298,29 @@ def test_torchscript_is_the_class_that_it_was_made_from(
     found = json.loads(tracecall("diff", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--json").out)
     assert found["settings"] == []
     assert found["calls"][0]["changes"] == [{"what": "opaque", "before": "none", "after": "TorchScript"}]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, as the files are made
+def test_compare_against_a_program_takes_models_inputs_and_says_the_programs_notes(
+    tracecall: Command, nets: tuple[str, str], tmp_path: Path
+) -> None:
+    """TorchScript keeps no example input and needs none here; what must be known of the second is said with its name."""
+    (tmp_path / "scripted.py").write_text(SCRIPTED.format(how="script(Net().eval())"))
+    found = load(str(tmp_path / "scripted.py"), ["5,4"])
+    torch.jit.save(found.model, tmp_path / "net.ts")
+    torch.export.save(torch.export.export(load(nets[0]).model, (torch.randn(2, 4),)), tmp_path / "net.pt2")
+    for name, note in (("net.ts", "TorchScript: run as one call"), ("net.pt2", "a program of torch.export: its mode")):
+        against = str(tmp_path / name)
+        done = tracecall("compare", nets[0], "--against", against, "--input", "2,4", "--repeat", "0")
+        assert (done.status, done.err) == (0, "")
+        assert f"{against}: {note}" in " ".join(done.out.split())
+        assert "Warning" not in done.out
+    done = tracecall("compare", nets[0], "--against", str(tmp_path / "net.ts"), "--repeat", "0")
+    assert (done.status, done.err) == (0, "")
+    assert "the program's own example" not in done.out  # its inputs are not the program's
+    done = tracecall("compare", str(tmp_path / "net.ts"), "--against", nets[0])
+    assert (done.status, done.out) == (2, "")
+    assert "keeps no example input" in done.err
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.export's own, as the file is made

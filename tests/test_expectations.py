@@ -110,9 +110,13 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: 
 
 
 def test_a_missing_file_says_how_to_write_it(tmp_path: Path):
-    """With the option that writes it."""
-    with pytest.raises(TracecallError, match=r"No such file.*--save-expected .*shapes\.json"):
-        load(tmp_path / "shapes.json")
+    """With the same command: the option that writes it stands where --expect stood."""
+    path = tmp_path / "shapes.json"
+    with pytest.raises(TracecallError) as caught:
+        load(path)
+    assert str(caught.value) == (
+        f"{path} cannot be read: No such file or directory; to write it, type --save-expected {path} in place of --expect"
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,13 +135,13 @@ def test_a_missing_file_says_how_to_write_it(tmp_path: Path):
     ],
 )
 def test_a_damaged_file_is_one_line(text: str, tmp_path: Path):
-    """It says what is wrong and how to write the file anew."""
+    """It says what is wrong and how a file is written: another one, since this may be a trace or a model's source."""
     path = tmp_path / "shapes.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(TracecallError, match="no whole file of expected shapes") as caught:
         load(path)
     assert len(str(caught.value).splitlines()) == 1
-    assert "--save-expected" in str(caught.value)
+    assert str(caught.value).endswith("; to write one, type --save-expected with another name in place of --expect")
 
 
 def test_half_a_file_is_damaged(tmp_path: Path):
@@ -153,9 +157,10 @@ def test_half_a_file_is_damaged(tmp_path: Path):
 def test_another_version_is_one_line(tmp_path: Path):
     """Also where nothing else in the file is as it is now."""
     path = tmp_path / "shapes.json"
-    path.write_text(json.dumps({"format_version": FORMAT_VERSION + 1, "modules": 3}))
-    with pytest.raises(TracecallError, match=f"format version {FORMAT_VERSION + 1}.*reads version {FORMAT_VERSION}"):
-        load(path)
+    for version, advice in ((FORMAT_VERSION + 1, "update it: pip install --upgrade tracecall"), (-1, "another name")):
+        path.write_text(json.dumps({"format_version": version, "modules": 3}))
+        with pytest.raises(TracecallError, match=f"format version {version}.*reads version {FORMAT_VERSION}.*{advice}"):
+            load(path)
 
 
 # differences

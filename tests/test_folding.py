@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.views.traces import Shape, at, hook, module, operation, trace
 from tracecall.calls import Call, CallError, Finding, ModuleInfo, Site, Trace
 from tracecall.errors import TracecallError
-from tracecall.folding import folded, limited
+from tracecall.folding import folded, limited, signatures
 from tracecall.folding.repeats import LONGEST, Item, may_repeat, repeats
 
 
@@ -509,3 +509,14 @@ def test_sites_without_source_are_one_line_of_code():
         call.site = Site("x.py", 3)
     assert calls[0].site != at(3)
     assert lines(folded(model(*calls))) == ["a.0 to a.2 x3"]
+
+
+def test_a_path_of_many_names_that_was_not_called_is_read_once():
+    """What is said of it belongs to the nearest module that was called; its hundred thousand starts are not made."""
+    long = "layers.0." + ".".join("a" * 100_000)
+    made = trace(module("Net", "Net", (1, 2), (1, 2), module("layers.0", "L", (1, 2), (1, 2)), path=""))
+    for path, state in (("", "called"), ("layers.0", "called"), (long, "unused")):
+        made.modules[path] = ModuleInfo(path, "M", state=state)
+    folded_trace = folded(made)
+    assert [call.path for call in folded_trace.calls[0].children] == ["layers.0"]
+    assert list(signatures._remarks(made)) == ["layers.0"]

@@ -79,23 +79,29 @@ def save(expected: Expected, path: str | Path) -> None:
 
 def load(path: str | Path) -> Expected:
     """Read a file of expected shapes; one that is missing, damaged or of another version is a TracecallError."""
-    again = f"write it anew with `tracecall shapes MODEL --save-expected {name_of(path)}`"
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
-        hint = again.replace(" anew", "") if isinstance(error, FileNotFoundError) else "type the file's name"
+        hint = "type the file's name"
+        if isinstance(error, FileNotFoundError):
+            hint = f"to write it, type --save-expected {name_of(path)} in place of --expect"
         raise TracecallError(f"{name_of(path)} cannot be read: {reason(error)}; {hint}") from error
     try:
         version = msgspec.json.decode(data, type=_Version).format_version
         if version != FORMAT_VERSION:
             raise TracecallError(
-                f"{name_of(path)} has format version {version}, this tracecall reads version {FORMAT_VERSION}; {again}"
+                f"{name_of(path)} has format version {version}, this tracecall reads version {FORMAT_VERSION}; "
+                + ("update it: pip install --upgrade tracecall" if version > FORMAT_VERSION else _ADVICE)
             )
         return msgspec.json.decode(data, type=Expected)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TracecallError(
-            f"{name_of(path)} is no whole file of expected shapes ({reason(error)}); {again}"
+            f"{name_of(path)} is no whole file of expected shapes ({reason(error)}); {_ADVICE}"
         ) from error
+
+
+# not the file's own name: it may be a trace, a model's source, or anything else that is not to be written over
+_ADVICE = "to write one, type --save-expected with another name in place of --expect"
 
 
 def differences(expected: Expected, trace: Trace) -> list[Difference]:

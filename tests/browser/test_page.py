@@ -16,7 +16,7 @@ import pytest
 
 from tests.views.test_html import HOSTILE, failed, hostile, nested
 from tests.views.traces import cnn, module, operation, trace
-from tracecall.calls import Prediction, Trace
+from tracecall.calls import Call, Prediction, Trace
 from tracecall.views.html import page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -67,7 +67,7 @@ def seen(shown: Any) -> list[str]:
 
 
 def blocks(number: int) -> Trace:
-    """A model of `number` blocks of nine submodules each."""
+    """A model of `number` blocks of nine submodules each; no two blocks are of one type, so that none repeat."""
     made = []
     for block in range(number):
         inner = [
@@ -76,10 +76,79 @@ def blocks(number: int) -> Trace:
         ]
         made.append(
             module(
-                f"blocks.{block}", "Block", (2, 8), (2, 8), *inner, us=50 + block % 7, line=5, path=f"blocks.{block}"
+                f"blocks.{block}",
+                f"Block{block}",
+                (2, 8),
+                (2, 8),
+                *inner,
+                us=50 + block % 7,
+                line=5,
+                path=f"blocks.{block}",
             )
         )
     return trace(module("Net", "Net", (2, 8), (2, 8), *made, us=60 * number, path=""))
+
+
+def layers(number: int, *more: Call) -> Trace:
+    """A model of `number` equal layers of two submodules each."""
+    made = []
+    for i in range(number):
+        inner = [
+            module(f"layers.{i}.{name}", "Linear", (2, 8), (2, 8), us=3, line=10, path=f"layers.{i}.{name}")
+            for name in ("up", "down")
+        ]
+        made.append(module(f"layers.{i}", "Layer", (2, 8), (2, 8), *inner, us=10 + i % 3, line=5, path=f"layers.{i}"))
+    return trace(module("Net", "Net", (2, 8), (2, 8), *made, *more, us=20 * number, path=""))
+
+
+def test_layers_that_repeat_share_a_line_that_opens_to_all_of_them(opened: Opened) -> None:
+    """Closed at first; search, the table and the chart have every call, and lead to it."""
+    head = module("head", "Linear", (2, 8), (2, 4), us=5)
+    shown = opened(layers(24, head))
+    assert seen(shown)[3:5] == ["layers.0 … layers.23 ×24", "head"]
+    line = shown.locator("#tree summary", has_text="×24")
+    assert line.locator(".time").inner_text() == "264.0"
+    line.click()
+    shown.locator("#tree .row .call", has_text="layers.23").nth(1).wait_for()
+    assert seen(shown)[4:28] == [f"layers.{i}" for i in range(24)]
+    assert "each 11.0 (10.0–12.0) µs" in shown.locator("#details").inner_text()
+    assert "264.0 µs, 55.0 % of the run" in shown.locator("#details").inner_text()
+    assert shown.locator('#chart .bar[aria-label^="layers."]').count() == 24 * 3
+    shown.fill("#search", "layer")
+    playwright.expect(shown.locator("#count")).to_have_text(re.compile("^72 of 74 calls"))
+    assert "×24" not in shown.locator("#results").inner_text()
+    shown.fill("#search", "")
+    line.click()
+    shown.locator("#tree .row .call", has_text=re.compile("^layers.7$")).wait_for(state="hidden")
+    shown.locator('#chart .bar[aria-label^="layers.7.down"]').click()
+    assert shown.locator("#tree .row[aria-current] .call").inner_text() == "layers.7.down"
+    assert shown.locator("#tree .row[aria-current]").is_visible()
+    shown.get_by_role("button", name="layers.20", exact=True).click()
+    assert shown.locator("#tree .row[aria-current] .call").inner_text() == "layers.20"
+
+
+def test_open_all_opens_what_repeats(opened: Opened) -> None:
+    shown = opened(layers(24))
+    shown.click("#open-all")
+    playwright.expect(shown.locator("#tree .row")).to_have_count(4 + 1 + 24 * 3)
+
+
+@pytest.mark.parametrize("width", [1160, 1280, 1600])
+def test_shapes_are_not_cut(opened: Opened, width: int) -> None:
+    """What goes in and what comes out stand below each other where both have no room in one line."""
+    ways = [((2, 16, 64), (2, 16, 64)), ((2, 128, 16, 64, 64), (2, 128, 16, 64, 64))]
+    made = [
+        module(f"encoder.layers.{i}.attention", f"TransformerEncoderLayer{i}", *way, us=5, line=1234)
+        for i, way in enumerate(ways)
+    ]
+    shown = opened(
+        trace(module("Net", "Net", (2, 16), (2, 16), *made, us=50, path="")), viewport={"width": width, "height": 900}
+    )
+    cut = shown.locator("#tree .shapes").evaluate_all(
+        "all => all.filter((one) => one.scrollWidth > one.clientWidth).length"
+    )
+    assert cut == 0
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_tree_is_open_as_far_as_it_fits(opened: Opened) -> None:

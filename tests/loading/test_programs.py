@@ -252,7 +252,7 @@ def test_torchscript_needs_an_input(tmp_path):
 
 
 def test_the_command_runs_programs(tmp_path):
-    """Warnings about torch.jit stand with the notes, and stderr stays empty."""
+    """What torch says about its own torch.jit is no note about the model, and stderr stays empty."""
     scripted(tmp_path / "model.ts")
     saved(nn.Sequential(nn.Linear(8, 4)), tmp_path / "model.pt2", torch.randn(5, 8))
     for arguments, said in [
@@ -264,6 +264,9 @@ def test_the_command_runs_programs(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
         assert said in done.stdout
+        assert "Warning" not in done.stdout
+        if arguments[0] == "model.ts":  # no line of Python is its forward
+            assert "├─ forward\n" in done.stdout
 
 
 def test_fake_tensors_are_not_for_programs(tmp_path):
@@ -337,13 +340,44 @@ def test_a_program_has_no_classes_to_name(there, tmp_path, monkeypatch):
         (b"", "is an empty file"),
         (b"PK\x03\x04 and no more", "is damaged or was cut off"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
-        (b"hello, this is text", "is neither weights"),
+        (b"hello, this is text", "is no program that torch.export.save wrote; save it again with torch.export.save("),
     ],
 )
 def test_files_that_hold_nothing_of_the_kind(content, said, tmp_path):
     """One line each."""
     (tmp_path / "model.pt2").write_bytes(content)
     fails(tmp_path / "model.pt2", said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "advice"),
+    [
+        ("a.ts", "is no program that torch.jit.save wrote", "torch.jit.save(torch.jit.script(model), path)"),
+        ("a.jit", "is no program that torch.jit.save wrote", "torch.jit.save(torch.jit.script(model), path)"),
+        ("a.pt", "is neither weights (torch.save, safetensors) nor a saved program", "type the .py file"),
+    ],
+)
+def test_a_model_that_is_nothing_is_said_to_be_no_program(name, said, advice, tmp_path):
+    """By what the file's name promises; weights alone would be no MODEL, so that saving those is no advice."""
+    (tmp_path / name).write_text("hello")
+    fails(tmp_path / name, said, advice)
+    with pytest.raises(TracecallError) as caught:
+        load(str(tmp_path / name))
+    assert "state_dict" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_advice_for_a_program_that_is_none_writes_one(tmp_path):
+    """What it says to type."""
+    for name, promised in (("a.pt2", "torch.export"), ("a.ts", "torch.jit")):
+        path = tmp_path / name
+        path.write_text("hello")
+        with pytest.raises(TracecallError) as caught:
+            load(str(path))
+        typed = str(caught.value).rpartition("save it again with ")[2]
+        assert typed.startswith(promised)
+        exec(typed, {"torch": torch, "model": nn.Linear(4, 3), "x": torch.randn(2, 4), "path": path})
+        assert load(str(path), ["2,4"]).name == "Linear"
 
 
 def test_a_program_that_was_cut_off(tmp_path):

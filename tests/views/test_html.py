@@ -16,8 +16,10 @@ import pytest
 from tests.views.traces import cnn, module, operation, spec, trace
 from tracecall.calls import Call, CallError, Cause, Finding, Fit, Prediction, Site, Trace, Value
 from tracecall.errors import TracecallError
+from tracecall.folding import folded
 from tracecall.views import html
 from tracecall.views.html import fragment, page
+from tracecall.views.page.calls import lines
 from tracecall.views.page.plain import DEEPEST
 
 HOSTILE = (
@@ -230,14 +232,55 @@ def test_device_times_are_in_the_page_where_they_were_measured() -> None:
 
 
 def test_the_fragment_folds_repeats_and_the_page_has_them_all() -> None:
-    """In a cell a line stands for equal blocks; the page, which opens and searches, keeps every call."""
+    """In a cell a line stands for equal blocks; the page, which opens and searches, has every call below such a line."""
     blocks = [module(f"blocks.{i}", "Block", (2, 8), (2, 8), us=50 + i, line=5, path=f"blocks.{i}") for i in range(12)]
     made = trace(module("Net", "Net", (2, 8), (2, 8), *blocks, us=700, path=""))
     text = Read(fragment(made)).text
     assert "blocks.0 … blocks.11 ×12" in text
     assert "each 55.5 (50.0–61.0)" in text
     assert "blocks.7" not in text
-    assert "blocks.7" in data_of(page(made))["texts"]
+    data = data_of(page(made))
+    shown = [(call[0], data["texts"][call[1]], data["texts"][call[2]]) for call in data["calls"]]
+    assert shown[3:] == [
+        (2, "repeats", "blocks.0 … blocks.11 ×12"),
+        *((3, "module", f"blocks.{i}") for i in range(12)),
+        (1, "part", "forward hooks"),
+    ]
+    # without scripts it is closed at first
+    (plain,) = re.findall(r"<noscript>.*</noscript>", page(made), re.DOTALL)
+    assert '<details><summary><span class="repeats">blocks.0 … blocks.11 ×12</span>' in plain
+    assert "blocks.7" in plain
+
+
+def test_what_repeats_inside_what_repeats_has_a_line_in_each() -> None:
+    """Runs in turn, too; every call stands once, in call order, as deep as its lines of repeats make it."""
+    blocks = []
+    for i in range(8):
+        inside = [module(f"heads.{j}", "Head", (2, 8), (2, 8), us=3, line=9, path=f"b.{i}.heads.{j}") for j in range(4)]
+        blocks.append(module(f"b.{i}", "Block", (2, 8), (2, 8), *inside, us=50, line=5, path=f"b.{i}"))
+        blocks.append(module(f"n.{i}", "Norm", (2, 8), (2, 8), us=5, line=6, path=f"n.{i}"))
+    made = trace(module("Net", "Net", (2, 8), (2, 8), *blocks, us=700, path=""))
+    every = list(lines(made, folded(made)))
+    assert [line.name for line in every if line.kind == "repeats"] == ["×8 in turn", *["heads.0 … heads.3 ×4"] * 8]
+    calls = [line for line in every if line.kind == "module"]
+    assert [line.call for line in calls] == [call for _, call in made.walk()]
+    assert {line.depth for line in calls if line.type == "Head"} == {5}
+    assert {line.depth for line in calls if line.type == "Norm"} == {3}
+
+
+def test_a_line_of_repeats_is_hidden_with_all_that_it_stands_for() -> None:
+    """Operations inside torch.nn are; what stands in the root's own forward is not, though its line is deeper."""
+
+    def ops(path: str) -> list[Call]:
+        return [
+            operation("F.linear", "aten.linear", (2, 8), (2, 8), internal=True, path=path, line=7) for _ in range(4)
+        ]
+
+    made = trace(
+        module("Net", "Net", (2, 8), (2, 8), *ops(""), module("fc", "Linear", (2, 8), (2, 8), *ops("fc")), path="")
+    )
+    shown = [(line.kind, line.hidden) for line in lines(made, folded(made)) if line.kind in ("repeats", "operation")]
+    assert shown == [("repeats", False), *[("operation", False)] * 4, ("repeats", True), *[("operation", True)] * 4]
 
 
 def test_without_jinja2_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tests.views.traces import module, operation, spec
-from tracecall.calls import Call, CallError, Hook, Site, TensorSpec, Value
+from tests.views.traces import module, operation, spec, trace
+from tracecall.calls import Call, CallError, Hook, ModuleInfo, Site, TensorSpec, Value
 from tracecall.views import labels
 
 
@@ -205,3 +205,20 @@ def test_aten_operations_under_one_expression_are_counted():
     assert labels.grouped(call) == "aten.sin ×3"
     call.operations, call.type = {"aten.t": 1, "aten.addmm": 1}, "aten.addmm"
     assert labels.grouped(call) == "aten.addmm +1"
+
+
+def test_parameters_are_those_of_a_module_with_all_below_it():
+    """Each counted once, at its own path; modules that are none of the trace's are passed over."""
+    made = trace(module("Net", "Net", (1, 2), (1, 2), path=""))
+    own = {"": 1, "a": 2, "a.b": 0, "a.b.c": 4, "ab": 8, "x.y.z": 16, "a.made": 32}
+    made.modules = {path: ModuleInfo(path, "M", parameters=number) for path, number in own.items()}
+    made.modules["a.made"].built_inside = True
+    assert labels.parameters(made) == {"": 31, "a": 6, "a.b": 4, "a.b.c": 4, "ab": 8, "x.y.z": 16}
+
+
+def test_a_path_of_many_names_is_read_once():
+    """Its hundred thousand starts are not made: those would be ten billion characters."""
+    long = ".".join("a" * 100_000)
+    made = trace(module("Net", "Net", (1, 2), (1, 2), path=""))
+    made.modules = {path: ModuleInfo(path, "M", parameters=3) for path in ("", "a.a", long, f"{long}.b")}
+    assert labels.parameters(made) == {"": 12, "a.a": 9, long: 6, f"{long}.b": 3}

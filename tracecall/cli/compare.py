@@ -227,11 +227,12 @@ def _sides(
             second = twin(first)
     else:
         other = load_target(
-            Wanted(asked.against, wanted.inputs, "cpu", None, wanted.seed, wanted.train), watch.progress
+            Wanted(asked.against, wanted.inputs, "cpu", None, wanted.seed, wanted.train), watch.progress, like=target
         )
         if other.model is target.model:
             raise TracecallError(f"MODEL and --against {asked.against!r} are one and the same object: name another")
         _check_either(target, other, *chosen)
+        notes.extend(f"{asked.against}: {note}" for note in other.notes)
         second = Side(other.model, target.args, target.kwargs, names[1])
         if asked.weights[0] is None:
             taken, of = take_weights(target.model, other.model)

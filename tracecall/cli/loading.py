@@ -95,10 +95,14 @@ def watching(*, as_json: bool) -> Iterator[Watch]:
     watch.notes.extend(" ".join(text.split())[:NOTE_WIDTH] for text in texts)
 
 
-def load_target(wanted: Wanted, progress: Progress) -> Target:
-    """Import torch, find and build the model and make its inputs; what goes wrong is a TracecallError."""
+def load_target(wanted: Wanted, progress: Progress, like: Target | None = None) -> Target:
+    """Import torch, find and build the model and make its inputs; what goes wrong is a TracecallError.
+
+    With `like` the inputs are that target's.
+    """
     progress("loading torch")
     from tracecall.loading import load
+    from tracecall.loading.inputs import Inputs
 
     progress(f"loading {wanted.model}")
     target = load(
@@ -111,6 +115,7 @@ def load_target(wanted: Wanted, progress: Progress) -> Target:
         unmade=wanted.unmade,
         meta=wanted.meta,
         weights=wanted.weights,
+        given=None if like is None else Inputs(like.args, like.kwargs),
     )
     progress(f"running {target.name}")
     return target

@@ -157,13 +157,23 @@ def _remarks(trace: Trace) -> dict[str, list[str]]:
         if info.state not in ("called", "unseen") and not info.container and not info.built_inside
     ]
     called = _called(trace.calls) if said else set()
+    lengths = set(map(len, called))
     remarks: dict[str, list[str]] = {}
     for path, words in said:
-        above = path
-        while above and above not in called:
-            above = above.rpartition(".")[0]
+        above = _nearest(path, called, lengths)
         remarks.setdefault(above, []).append(f"{words} {_DIGITS.sub('0', path[len(above) :])}")
     return remarks
+
+
+def _nearest(path: str, called: set[str], lengths: set[int]) -> str:
+    """The path itself or the nearest above it that was called; "" where none was.
+
+    A path may have ten thousand names: its starts are made only where one of them can have been called.
+    """
+    at = len(path)
+    while at > 0 and not (at in lengths and path[:at] in called):
+        at = path.rfind(".", 0, at)
+    return path[: max(at, 0)]
 
 
 def _called(calls: list[Call]) -> set[str]:

@@ -14,8 +14,15 @@ from tracecall.loading.pickles import pickled
 from tracecall.writing import name_of
 
 Content = Literal["program", "script", "pickle", "safetensors"]
+_PROGRAMS = {  # files that are called what they hold: which function writes them, and what to type for one
+    ".pt2": ("torch.export.save", "torch.export.save(torch.export.export(model.eval(), (x,)), path)"),
+    **dict.fromkeys(
+        (".ts", ".jit", ".torchscript"), ("torch.jit.save", "torch.jit.save(torch.jit.script(model), path)")
+    ),
+}
 _LFS = b"version https://git-lfs"
 _AS_WEIGHTS = "torch.save(model.state_dict(), path)"
+_NEITHER = "is neither weights (torch.save, safetensors) nor a saved program (torch.export, TorchScript)"
 
 
 def existing_file(text: str, option: str) -> Path:
@@ -66,7 +73,12 @@ def refuse_weights(text: str, name: str = "Name") -> None:
     `name` is of the class that was typed with it.
     """
     path = existing_file(text, "MODEL")
-    content = content_of(path)
+    content = _known(path)
+    if content is None and path.suffix in _PROGRAMS:
+        writer, how = _PROGRAMS[path.suffix]
+        raise TracecallError(f"MODEL {text} is no program that {writer} wrote; save it again with {how}")
+    if content is None:
+        raise TracecallError(f"MODEL {text} {_NEITHER}; type the .py file that defines the model")
     if content not in ("pickle", "safetensors"):
         return
     found = pickled(path) if content == "pickle" else None
@@ -95,6 +107,14 @@ def _of(root: str) -> str:
 
 def content_of(path: Path) -> Content:
     """Return what the file holds: a torch.export program, TorchScript, what torch.save wrote, or safetensors."""
+    content = _known(path)
+    if content is None:
+        raise TracecallError(f"{name_of(path)} {_NEITHER}; save it again with {_AS_WEIGHTS}")
+    return content
+
+
+def _known(path: Path) -> Content | None:
+    """What the file holds; None where it is nothing of the kind."""
     with path.open("rb") as file:
         first = file.read(9)
     if first.startswith(b"PK"):
@@ -104,10 +124,7 @@ def content_of(path: Path) -> Content:
         return "safetensors"
     if first[:1] == b"\x80":  # torch.save before 1.6, or pickle itself
         return "pickle"
-    raise TracecallError(
-        f"{name_of(path)} is neither weights (torch.save, safetensors) nor a saved program (torch.export, TorchScript);"
-        " save it again with torch.save(model.state_dict(), path)"
-    )
+    return None
 
 
 def _content_of_zip(path: Path) -> Content:

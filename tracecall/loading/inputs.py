@@ -46,15 +46,19 @@ def make_inputs(
     folder: Path | None = None,
     arguments: bool = False,
     unmade: bool = False,
+    given: Inputs | None = None,
 ) -> Inputs:
     """Return the inputs on the device: from `specs`, else from `module`'s example_input(), conventions, or a layer.
 
     Made tensors get `dtype`, else the model's; an example's floating ones change only where `dtype` is given.
     `arguments` says that the model was built with arguments, which a file's example may not fit. With `unmade` tensors
-    are SizedInputs, and those with names come with the shapes of an example, if there is one.
+    are SizedInputs, and those with names come with the shapes of an example, if there is one. `given` inputs are
+    taken as they are.
     """
     if getattr(model.forward, "__func__", None) is nn.Module.forward:
         raise TracecallError(f"{type(model).__name__} defines no forward and cannot be called; add forward(self, x)")
+    if given is not None:
+        return given
     if unmade:
         return _unmade(model, specs, module, device, dtype, folder, arguments)
     maker = _Maker(model, dtype, torch.Generator().manual_seed(seed))

@@ -37,12 +37,19 @@ SCRIPT_NOTE = "TorchScript: run as one call; what happens inside is not seen, bu
 
 
 def open_program(
-    file: Path, device: torch.device, inputs: Sequence[InputSpec] = (), *, seed: int = 0, unmade: bool = False
+    file: Path,
+    device: torch.device,
+    inputs: Sequence[InputSpec] = (),
+    *,
+    seed: int = 0,
+    unmade: bool = False,
+    given: bool = False,
 ) -> tuple[nn.Module, ModuleType, tuple[str, ...]]:
     """Return the program as a module, a Python module that stands for the file with its `example_input`, and notes.
 
     `inputs` are those that were typed; `unmade` says that it is for fake tensors, which TorchScript does not take, and
-    of which an exported program takes no other sizes. Raises TracecallError for these.
+    of which an exported program takes no other sizes. Raises TracecallError for these, and where TorchScript, which
+    keeps no example, has no input: none was typed, nor `given` in another way.
     """
     content = content_of(file)
     stands_for = ModuleType(file.stem)
@@ -61,20 +68,20 @@ def open_program(
             f"MODEL {shown(file)} {what} {how}; type tracecall run {shown(file)}, or the model that it was made from"
         )
     if content == "script":
-        return _open_script(file, device, typed=bool(inputs)), stands_for, (SCRIPT_NOTE,)
+        return _open_script(file, device, ready=given or bool(inputs)), stands_for, (SCRIPT_NOTE,)
     model, example = _open_export(file, device, seed)
     stands_for.__dict__["example_input"] = example
     return model, stands_for, (EXPORT_NOTE,)
 
 
-def _open_script(file: Path, device: torch.device, *, typed: bool) -> nn.Module:
+def _open_script(file: Path, device: torch.device, *, ready: bool) -> nn.Module:
     with _read(file, "TorchScript"):
         model: nn.Module = torch.jit.load(str(file), map_location=device)
         for module in list(model.modules()):  # under the name of the class that it was made from
             kind = type(module)
             named = type(str(getattr(module, "original_name", kind.__name__)), (kind,), {"__module__": kind.__module__})
             object.__setattr__(module, "__class__", named)  # a ScriptModule's own asks its compiled part
-    if not typed and (needed := _parameters(model)):
+    if not ready and (needed := _parameters(model)):
         listed = ", ".join(f"{name}: {kind}" for name, kind in needed)
         shapes = " ".join(["--input 1,3,28,28"] * len(needed))
         raise TracecallError(
@@ -201,12 +208,14 @@ def _root_code(model: Any) -> tuple[str, dict[str, Any]]:
 
 @contextmanager
 def _read(file: Path, what: str) -> Iterator[None]:
-    """Turn what reading a program raises into one line; torch's own deprecations are notes, its log stays silent."""
+    """Turn what reading a program raises into one line; torch says nothing of its own code, as it is read."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # about torch's own code
+            # about torch's own code, and that TorchScript will not be for ever: the file is there, and is read
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r".*torch\.jit.* deprecated", category=DeprecationWarning)
             yield
     except TracecallError:
         raise

@@ -13,7 +13,7 @@ from torch import nn
 from tracecall.loading.building import build, origin
 from tracecall.loading.devices import resolve_device, resolve_dtype
 from tracecall.loading.finding import import_file, import_place, importable, pick
-from tracecall.loading.inputs import make_inputs
+from tracecall.loading.inputs import Inputs, make_inputs
 from tracecall.loading.places import check
 from tracecall.loading.programs import open_program
 from tracecall.loading.specs import PROGRAMS
@@ -46,13 +46,15 @@ def load(
     unmade: bool = False,
     meta: bool = False,
     weights: str | None = None,
+    given: Inputs | None = None,
 ) -> Target:
     """Find and build MODEL, make its inputs, and move both to the device, in eval mode unless `train`.
 
     Without a seed it is 0, so that weights and inputs are the same in every run; torch stays seeded afterwards.
     `dtype` is for the model's floating parameters and its floating inputs. Raises TracecallError in one line.
     With `unmade`, for fake tensors, the inputs are SizedInputs, whose sizes may be names; with `meta` the weights are
-    not made either. `weights` is a file that the model's are loaded from.
+    not made either. `weights` is a file that the model's are loaded from; `given` are inputs that there are already, so
+    that none are made.
     """
     request = check(model, inputs, device=device, dtype=dtype, seed=seed, names=unmade)
     spec, file = request.model, request.file
@@ -62,7 +64,9 @@ def load(
     torch.manual_seed(request.seed)
     with importable(file):
         if file is not None and file.suffix in PROGRAMS:
-            found, module, notes = open_program(file, there, request.inputs, seed=request.seed, unmade=unmade)
+            found, module, notes = open_program(
+                file, there, request.inputs, seed=request.seed, unmade=unmade, given=given is not None
+            )
             built: nn.Module = found
         else:
             module = import_place(spec.place) if file is None else import_file(file)
@@ -84,6 +88,7 @@ def load(
             folder=folder,
             arguments=bool(spec.args or spec.kwargs),
             unmade=unmade,
+            given=given,
         )
     return Target(
         model=built,

@@ -28,9 +28,9 @@ _SCRIPTS = ("data.js", "tree.js", "details.js", "chart.js", "search.js", "module
 
 
 def page(trace: Trace) -> str:
-    """The whole report of a Trace as recorded, not folded. Names in it are data: none of them is markup or runs."""
+    """The whole report of a Trace, with every call of it. Names in it are data: none of them is markup or runs."""
     style, script = _file("page.css"), "(() => {\n" + "\n".join(map(_file, _SCRIPTS)) + "})();\n"
-    shown = list(lines(trace))
+    shown = list(lines(trace, folded(trace)))
     return _rendered(
         "page.html.j2",
         **said(trace),

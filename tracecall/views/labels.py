@@ -249,14 +249,17 @@ def start(text: str, width: int) -> str:
 
 def parameters(trace: Trace) -> dict[str, int]:
     """Parameters of each module with those below it, each counted at its first path."""
-    totals: dict[str, int] = {}
-    for path, info in trace.modules.items():
-        while info.parameters and not info.built_inside:
-            totals[path] = totals.get(path, 0) + info.parameters
-            if not path:
-                break
-            path = path.rpartition(".")[0]
-    return totals
+    totals = {path: 0 if info.built_inside else info.parameters for path, info in trace.modules.items()}
+    lengths = set(map(len, totals))
+    for path in sorted(totals, key=len, reverse=True):  # each before the one around it
+        if path and totals[path]:
+            at = path.rfind(".")
+            # a path may have ten thousand names: its starts are made only where one of them can be a module
+            while at > 0 and not (at in lengths and path[:at] in totals):
+                at = path.rfind(".", 0, at)
+            if (around := path[: max(at, 0)]) in totals:
+                totals[around] += totals[path]
+    return {path: total for path, total in totals.items() if total}
 
 
 def is_torch(site: Site) -> bool:

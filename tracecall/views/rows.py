@@ -121,7 +121,8 @@ def _chain(trace: Trace, call: Call, operations: str) -> Iterator[Row]:
     yield from _hook_rows("forward pre-hooks", before, "├─ ", "│  ", operations)
     where = labels.place(info.source) if info else ""
     refused = before and before[-1].error is not None and not before[-1].error.caught
-    note = Text.assemble(("├─ ", QUIET), "forward", ("  " + ("did not run" if refused else where), QUIET))
+    said = "did not run" if refused else where  # a forward that is none of Python's has no place
+    note = Text.assemble(("├─ ", QUIET), "forward", (f"  {said}" if said else "", QUIET))
     yield Row("├─ ", "forward", note=note)
     inside = [child for child in call.children if child.hook is None]
     if call.closed:
@@ -196,12 +197,12 @@ def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[Si
     """The calls that are shown, each with whether it is the last and what stands before it."""
     if not calls:
         return []
-    shown = [_alone(call, operations, root) for call in calls if _shown(call, operations, root)]
+    shown = [alone(call, operations, root) for call in calls if _shown(call, operations, root)]
     last = len(shown) - 1
     return [(call, i == last, shown[i - 1] if i else None) for i, call in enumerate(shown)]
 
 
-def _alone(call: Call, operations: str, root: bool) -> Call:
+def alone(call: Call, operations: str, root: bool) -> Call:
     """Instead of a group of which one call is shown, that call, as if it alone repeated."""
     if call.fold is None or call.fold.size == 1:
         return call

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tracecall.calls import Call, Site, TensorSpec, Trace, Value
 from tracecall.views import labels
 from tracecall.views.columns import total_time, unsteady
+from tracecall.views.rows import alone
 
 Pair = tuple[str, str]
 
@@ -34,29 +35,81 @@ class Line:
     facts: list[Pair] = field(default_factory=list)  # whatever else is known, in words
 
 
-def lines(trace: Trace) -> Iterator[Line]:
-    """Every line in call order, depth first; iterative, since a model may recurse as deep as Python allows."""
+@dataclass
+class _Waiting:
+    """A call whose line is still to come."""
+
+    depth: int  # of its line
+    item: Call | Line
+    form: Call | None = None  # what it is in the folded Trace
+    within: int = 0  # lines of repeats that it stands below
+
+    def inside(self, calls: list[Call], forms: list[Call] | None, deeper: int) -> Iterator[_Waiting]:
+        """Calls inside it; where `forms` has some of them as one, below a line that stands for them all."""
+        depth, within = self.depth + deeper, self.within
+        if forms is None:
+            yield from (_Waiting(depth, call, None, within) for call in calls)
+            return
+        at = 0
+        for form in forms:
+            each = [form] if calls[at].fold is not None else _each(form)
+            below = int(len(each) > 1)
+            if below:
+                yield _Waiting(depth, form, within=within)
+            for one in each:
+                yield _Waiting(depth + below, calls[at], one, within + below)
+                at += 1
+
+
+def lines(trace: Trace, repeats: Trace | None = None) -> Iterator[Line]:
+    """Every line in call order, depth first; iterative, since a model may recurse as deep as Python allows.
+
+    With `repeats`, the same Trace folded, calls that repeat stand below a line of kind "repeats", each with all inside
+    it; the outermost calls stand on their own.
+    """
     total, failing = total_time(trace), trace.failing()
-    waiting: list[tuple[int, Call | Line]] = [(0, call) for call in reversed(trace.calls)]
+    forms = [None] * len(trace.calls) if repeats is None else [one for form in repeats.calls for one in _each(form)]
+    waiting = [_Waiting(0, call, form) for call, form in zip(trace.calls, forms, strict=True)][::-1]
     while waiting:
-        depth, item = waiting.pop()
-        if isinstance(item, Line):
-            yield item
-            continue
-        line = _line(trace, item, depth, total, failing)
-        yield line
-        if item.closed:
-            continue
-        if depth == 0 and item.kind == "module" and not _grouped(item):
-            waiting.extend(reversed(_chain(trace, item)))
+        one = waiting.pop()
+        if isinstance(one.item, Line):
+            yield one.item
+        elif repeats is not None and one.form is None:
+            yield _repeated(trace, one, total)
         else:
-            waiting.extend((depth + 1, child) for child in reversed(item.children))
+            yield _line(trace, one.item, one.depth, total, failing, one.within)
+            waiting.extend(_inside(trace, one, one.item)[::-1])
 
 
-def _chain(trace: Trace, root: Call) -> list[tuple[int, Call | Line]]:
+def _inside(trace: Trace, one: _Waiting, call: Call) -> list[_Waiting]:
+    if call.closed:
+        return []
+    if one.depth == 0 and call.kind == "module" and not _grouped(call):
+        return _chain(trace, one, call)
+    return list(one.inside(call.children, one.form.children if one.form is not None else None, 1))
+
+
+def _each(form: Call) -> list[Call]:
+    """A folded call once for each of those that it stands for; runs within runs are never deep."""
+    if form.fold is None:
+        return [form]
+    one = [form] if form.fold.size == 1 else [each for child in form.children for each in _each(child)]
+    return one if form.fold.inside else one * form.fold.count
+
+
+def _repeated(trace: Trace, one: _Waiting, total: int) -> Line:
+    """The line above calls that repeat."""
+    assert isinstance(one.item, Call)
+    level = one.depth - one.within
+    line = _line(trace, alone(one.item, "forward", level <= _SEEN), one.depth, total, None, one.within)
+    line.kind, line.path = "repeats", ""
+    line.hidden = all(_hidden(form, level) for form in _each(one.item))
+    return line
+
+
+def _chain(trace: Trace, one: _Waiting, root: Call) -> list[_Waiting]:
     """What `__call__` of the root does, in order: forward pre-hooks, forward, forward hooks, each with its calls."""
-    before = [child for child in root.children if child.hook and child.hook.when == "forward pre-hook"]
-    after = [child for child in root.children if child.hook and child.hook.when == "forward hook"]
+    before, own, after = _parts(root.children)
     info = trace.modules.get(root.path)
     refused = before and before[-1].error is not None and not before[-1].error.caught
     parts = [
@@ -69,18 +122,28 @@ def _chain(trace: Trace, root: Call) -> list[tuple[int, Call | Line]]:
                 place=labels.place(info.source) if info else "",
                 near=_near(trace, info.source) if info else "",
             ),
-            [child for child in root.children if child.hook is None],
+            own,
         ),
         (Line(1, "forward hooks", shapes="" if after else "none"), after),
     ]
-    found: list[tuple[int, Call | Line]] = []
-    for part, calls in parts:
-        found.append((1, part))
-        found.extend((2, call) for call in calls)
+    forms = _parts(one.form.children) if one.form is not None else (None, None, None)
+    found: list[_Waiting] = []
+    for (part, calls), folded in zip(parts, forms, strict=True):
+        found.append(_Waiting(1, part))
+        found.extend(one.inside(calls, folded, 2))
     return found
 
 
-def _line(trace: Trace, call: Call, depth: int, total: int, failing: Call | None) -> Line:
+def _parts(children: list[Call]) -> tuple[list[Call], list[Call], list[Call]]:
+    """The forward pre-hooks among what is inside the root, what is inside its forward, the forward hooks."""
+    return (
+        [child for child in children if child.hook and child.hook.when == "forward pre-hook"],
+        [child for child in children if child.hook is None],
+        [child for child in children if child.hook and child.hook.when == "forward hook"],
+    )
+
+
+def _line(trace: Trace, call: Call, depth: int, total: int, failing: Call | None, within: int = 0) -> Line:
     root = depth == 0 and call.kind == "module" and call.fold is None
     name = f"{labels.safe(call.path or call.type)}.__call__" if root else labels.named(call)
     if call.closed and call.children:
@@ -109,7 +172,7 @@ def _line(trace: Trace, call: Call, depth: int, total: int, failing: Call | None
         _near(trace, site) if own or mark == "failed" else "",
         labels.safe(site.text or "") if site is not None else "",
         call,
-        _hidden(call, depth),
+        _hidden(call, depth - within),
         mark,
         unsteady(call, total),
         [(labels.safe(value.where), value_text(value), labels.safe(value.source or "")) for value in call.inputs],
@@ -132,9 +195,12 @@ def _near(trace: Trace, site: Site | None) -> str:
     return labels.safe(f"{site.file.replace(chr(92), '/').rpartition('/')[2]}:{site.line}")
 
 
+_SEEN = 2  # the depth of the calls in the root's own forward
+
+
 def _hidden(call: Call, depth: int) -> bool:
     """Operations inside torch.nn's own forwards, unless there is nothing else to see or they explain something."""
-    return call.kind == "operation" and call.internal and depth > 2 and call.error is None and not call.reads
+    return call.kind == "operation" and call.internal and depth > _SEEN and call.error is None and not call.reads
 
 
 def value_text(value: Value) -> str:

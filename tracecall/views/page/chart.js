@@ -39,12 +39,12 @@ function bars() {
   return found;
 }
 
-/** The measured calls right inside one; a part of the root's chain is looked through. */
+/** The measured calls right inside one; a line that is no call is looked through. */
 function measuredInside(index) {
   const end = calls[index].end;
   const found = [];
   for (let i = index + 1; i < end; ) {
-    if (calls[i].kind === "part") { i += 1; continue; }
+    if (stands(calls[i])) { i += 1; continue; }
     if (calls[i][clock] !== null) found.push(i);
     i = calls[i].end;
   }

@@ -29,6 +29,9 @@ const timed = calls.some((call) => call.host !== null);
 const onDevice = calls.some((call) => call.device !== null);
 let withHidden = false;
 
+/** Whether a line is no call, but stands around some: a part of the root's chain, or what repeats. */
+const stands = (call) => call.kind === "part" || call.kind === "repeats";
+
 /** The lines right inside one line, or the roots for -1. */
 function inside(index) {
   const found = [];

@@ -79,4 +79,4 @@ def _times(line: Line) -> list[int | None]:
 def _repeats(line: Line) -> int:
     """How often what is inside a line took place, where its time is that of all repeats."""
     fold = line.call.fold if line.call is not None else None
-    return 1 if fold is None or fold.inside else fold.count
+    return 1 if fold is None or fold.inside or line.kind == "repeats" else fold.count

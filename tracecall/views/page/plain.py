@@ -35,7 +35,7 @@ def plain(trace: Trace, every: list[Line]) -> dict[str, Any]:
         ns = line.call.host_ns if line.call is not None else None
         each = labels.each(line.call, total) if line.call is not None else ""
         time = "" if ns is None else labels.duration(ns, total)
-        opens = line.depth < open_below or line.mark in ("raised", "failed")
+        opens = (line.depth < open_below and line.kind != "repeats") or line.mark in ("raised", "failed")
         events.append({"line": line, "inside": inside, "open": opens, "time": time, "each": each})
         if inside:
             nested.append(line.depth)

@@ -21,9 +21,9 @@ function runSearch() {
     return;
   }
   haystacks ??= calls.map((call) => tight(`${call.path} ${call.name} ${call.type} ${call.shapes}`));
-  const found = calls.filter((call) => call.kind !== "part" && (withHidden || !call.hidden) && matches(haystacks[call.index]));
-  const all = calls.filter((call) => call.kind !== "part" && (withHidden || !call.hidden)).length;
-  count.textContent = `${counted(found.length)} of ${counted(all)} calls`;
+  const all = calls.filter((call) => !stands(call) && (withHidden || !call.hidden));
+  const found = all.filter((call) => matches(haystacks[call.index]));
+  count.textContent = `${counted(found.length)} of ${counted(all.length)} calls`;
   showResults(found);
 }
 

@@ -7,6 +7,10 @@ const rowOf = new Map(); // index → its row, where that has been made
 const moreOf = new Map(); // index of the call around → the button that shows more of what is in it
 const madeInside = new WeakSet();
 
+/** What goes in and what comes out: where both have no room beside each other, the second stands on a line of its own. */
+const sides = (shapes) => shapes.split(/(?<= → )/).map((side) => element("span", "side", side.trimEnd()))
+  .flatMap((side, i) => (i ? [" ", side] : [side]));
+
 function cells(call, name, parts = []) {
   const mark = call.mark ? [element("span", call.mark === "caught" ? "caught" : "bad", "✗ ")] : [];
   if (call.mark) {
@@ -19,7 +23,7 @@ function cells(call, name, parts = []) {
   if (call.mark === "caught") label.append(element("span", "quiet", "  caught"));
   label.append(...parts);
   const type = call.kind !== "module" || call.depth ? call.type : "";
-  const row = [label, element("span", "type", type), element("span", "shapes", call.shapes)];
+  const row = [label, element("span", "type", type), element("span", "shapes", ...sides(call.shapes))];
   if (timed) {
     row.push(element("span", "time", (call.unsteady ? "~" : "") + time(call.host)));
     if (onDevice) row.push(element("span", "time", time(call.device)));
@@ -111,13 +115,14 @@ function reveal(index) {
   return rowOf.get(index);
 }
 
-/** Open level by level while that many rows can be seen. */
-function openUpTo(limit) {
+/** Open level by level while that many rows can be seen; what repeats only if it is asked for. */
+function openUpTo(limit, repeats = true) {
   let seen = treeBox.querySelectorAll(".row").length;
   let level = [...treeBox.querySelectorAll(":scope > details")];
   while (level.length) {
     const next = [];
     for (const details of level) {
+      if (!repeats && callOf(details).kind === "repeats") continue;
       const within = inside(callOf(details).index).slice(0, CHUNK);
       if (seen + within.length > limit && callOf(details).depth > 1) continue;
       if (!madeInside.has(details)) seen += within.length;
@@ -132,7 +137,7 @@ function buildTree() {
   rowOf.clear();
   moreOf.clear();
   treeBox.replaceChildren(...makeRows(-1, inside(-1)));
-  openUpTo(40);
+  openUpTo(40, false);
   const first = treeBox.querySelector(".row");
   if (first) first.tabIndex = 0;
 }
