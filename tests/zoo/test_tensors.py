@@ -328,17 +328,90 @@ def test_calls_of_one_line_give_tensors_that_differ_in_one_fact(fact: str, mode:
         ]
 
 
-def test_a_sparse_tensor_between_dense_ones_is_sparse() -> None:
-    """It has no strides to compare."""
-    tensors = [LIKE, LIKE.to_sparse(), LIKE, LIKE.to_sparse()]
-    with torch.inference_mode():
-        trace = tracecall.trace(Giving(tensors).pick, 1)
-        several = [tracecall.trace(Picking(tensors), i) for i in range(4)]
-    layouts = [one.calls[0].output[0].value for one in (trace, *several)]
-    assert [one.layout for one in layouts if isinstance(one, TensorSpec)] == [
-        "sparse_coo",
-        None,
-        "sparse_coo",
-        None,
-        "sparse_coo",
-    ]
+ODD: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sparse_coo": torch.Tensor.to_sparse,
+    "sparse_csr": torch.Tensor.to_sparse_csr,
+    "sparse_bsr": lambda x: x.to_sparse_bsr((2, 2)),
+    "_mkldnn": torch.Tensor.to_mkldnn,
+    "nested": lambda x: torch.nested.nested_tensor([x, x[:2]]),
+    "quantized": lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch calls some of them a prototype
+@pytest.mark.parametrize("operations", ["none", "forward"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("layout", ODD)
+def test_a_tensor_of_another_layout_between_dense_ones_shows_it(layout: str, mode: Any, operations: Any) -> None:
+    """It lacks what dense ones have: strides, or even a shape."""
+    dense = LIKE[0, 0].contiguous()
+    model = Cycling([dense, ODD[layout](dense), dense])
+    with mode():
+        trace = tracecall.measure(model, (X,), operations=operations, repeat=0)
+    given = [one.output[0].value for one in trace.calls[0].children if one.kind == "module"]
+    assert [one.layout for one in given if isinstance(one, TensorSpec)] == [None, layout, None]
+
+
+class Cycling(nn.Module):
+    """Returns one tensor after the other from the same line, through a module."""
+
+    def __init__(self, tensors: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.tensors, self.pick = tensors, Picking(tensors)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A call for each."""
+        for i in range(len(self.tensors)):
+            self.pick(i)
+        return x
+
+
+class Same(torch.autograd.Function):
+    """Returns what it is given."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # as torch documents it
+        """Nothing is computed: torch makes a view."""
+        return x
+
+
+def test_a_function_in_the_place_of_torchs_own_forward_keeps_its_operation() -> None:
+    """Between `__call__` and the operation there is one frame, as in a forward of torch.nn's own."""
+    model = nn.Sequential(nn.Identity())
+    model[0].forward = Same.apply
+    trace = tracecall.trace(model, X.clone().requires_grad_())
+    assert [one.opaque for one in trace.calls[0].children[0].children] == ["autograd.Function"]
+
+
+class Own(nn.Module):
+    """Has a `__call__` of its own, which leaves torch's out."""
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        """Torch's own part of it."""
+        return self._call_impl(x)  # type: ignore[no-untyped-call]  # torch's
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add one."""
+        return x + 1
+
+
+class Mixed(nn.Module):
+    """One line calls modules with and without a `__call__` of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.usual, self.own = nn.Identity(), Own()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The usual one first, so that the line is known."""
+        for name in ("usual", "usual", "own", "usual", "own"):
+            x = getattr(self, name)(x)
+        return x
+
+
+def test_a_line_that_calls_modules_in_two_ways_is_told_apart_each_time() -> None:
+    """What the line called before says nothing of what it calls now."""
+    trace = tracecall.trace(Mixed(), X)
+    sites = [one.site.text if one.site else None for one in trace.calls[0].children]
+    usual, own = "getattr(self, name)(x)", "self._call_impl(x)"
+    assert sites == [usual, usual, own, usual, own]

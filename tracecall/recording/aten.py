@@ -28,7 +28,12 @@ class Facts:
         self.arguments = tuple(
             (argument.name, any(word in str(argument.type) for word in ("Tensor", "str"))) for argument in arguments
         )
-        self.tensors = tuple(i for i, argument in enumerate(arguments) if "Tensor" in str(argument.type))
+        # which arguments may be or hold tensors; without a schema all may, and no operation has so many
+        self.tensors = (
+            range(256)
+            if schema is None
+            else [i for i, argument in enumerate(arguments) if "Tensor" in str(argument.type)]
+        )
         self.written = tuple(
             (i, argument.name)
             for i, argument in enumerate(arguments)

@@ -23,7 +23,7 @@ from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
 from tracecall.recording.sites import local_value, place_of
-from tracecall.recording.tensor_specs import PLAIN_TENSORS, UNSEEN, in_hooks, see, spec, unlike
+from tracecall.recording.tensor_specs import PLAIN_TENSORS, spec
 from tracecall.recording.user_hooks import always_called
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _names(forward: Callable[..., Any] | None) -> ForwardNames:
 class Known:
     """What does not change from one call of a module to the next."""
 
-    __slots__ = ("full", "inner", "names", "opaque", "parameters", "path", "type")
+    __slots__ = ("full", "inner", "names", "opaque", "ordinary", "parameters", "path", "type")
 
     def __init__(self, module: nn.Module, path: str) -> None:
         self.path = path
@@ -61,6 +61,7 @@ class Known:
         self.parameters = self.names.names
         self.full = self.names.full  # this many positional arguments leave no room for a keyword argument
         self.opaque = opaque(module)
+        self.ordinary = type(module).__call__ is nn.Module.__call__  # it has no `__call__` of its own
         self.inner = self.names.home == "torch" and path != "" and self.opaque is None
 
 
@@ -81,13 +82,12 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     """A forward pre-hook and a forward hook. The first also opens a call that runs in another `frame`."""
     get_frame, reference = sys._getframe, weakref.ref
     functions_watched, no_torch_function = torch._C._len_torch_function_stack, torch._C.DisableTorchFunction
-    local, owner, sources = recorder.local, recorder.owner, recorder.sources
+    local, sources = recorder.local, recorder.sources
     made, written, find, next_number = sources.made_by, sources.written_by, sources.find, sources.next_number
     known_modules = recorder.known
     tensor_type, plain = torch.Tensor, PLAIN_TENSORS  # mostly the first, and a set would hash the type
     global_hooks = torch_module._global_forward_hooks
     wrapped = CALL_CODES[0]
-    latest = UNSEEN
 
     def before(module: nn.Module, args: tuple[Any, ...], frame: FrameType | None = None, quiet: bool = False) -> None:
         if not recorder.active:
@@ -111,7 +111,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             place = None
             if above is not None and (caller := above.body) is not None:
                 place = above.places.get(caller.f_lasti)
-                if place is None or not place.calls_module or get_frame(4) is not caller:
+                known_place = place is not None and place.calls_module and known is not None and known.ordinary
+                if not known_place or get_frame(4) is not caller:
                     back = frame.f_back
                     direct = back is not None and back.f_back is caller and back.f_code is wrapped
                     place = place_of(caller, above.places) if direct else None
@@ -131,7 +132,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 recorder.steady = False  # what it changes of a tensor is not heard
             if above is None:
                 above = recorder.adopt(thread, call)
-            opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner, quiet)
+            opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner)
             names = known.parameters
             if len(args) <= len(names):
                 for name, arg in zip(names, args):  # noqa: B905  # a forward may be given fewer than it has
@@ -140,9 +141,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                         entry = made.get(key)
                         if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
                             shown = entry[3]
-                            as_made = recorder.steady or entry[4](arg)  # type: ignore[arg-type]  # no None is a tensor
-                            if not as_made or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
-                                shown = spec(arg)  # type: ignore[arg-type]
+                            if not recorder.steady or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                                shown = spec(arg)  # type: ignore[arg-type]  # no None is a tensor
                             inputs.append(Value(name, shown, entry[1]))  # type: ignore[arg-type]  # a label at the end
                         else:
                             inputs.append(Value(name, spec(arg), find(arg, above)))  # type: ignore[arg-type]  # likewise
@@ -198,17 +198,14 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         return above, known
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
-        nonlocal latest
         if not recorder.active:
             return
-        thread = owner
-        if not args or not owner.stack or owner.stack[-1].args is not args:  # no other thread has that very object
-            try:
-                thread = local.thread
-            except AttributeError:
-                return
-            if thread is None or not thread.stack:
-                return
+        try:
+            thread = local.thread
+        except AttributeError:
+            return
+        if thread is None or not thread.stack:
+            return
         stack = thread.stack
         opened = stack[-1]
         try:
@@ -227,25 +224,18 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                     recorder.close(thread)
                 return
             opened.returned = True
-            if (type(output) is tensor_type or type(output) in plain) and not opened.quiet:
+            if (type(output) is tensor_type or type(output) in plain) and not functions_watched():
                 call = opened.call
                 key = id(output)
                 entry = made.get(key)
                 if entry is not None and entry[0]() is output:  # made inside, or handed through
-                    alive, _, _, shown, test = entry
-                    as_made = recorder.steady or test(output)  # type: ignore[arg-type]  # as above
-                    if not as_made or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
-                        shown, test = spec(output), unlike  # type: ignore[arg-type]
+                    alive, shown = entry[0], entry[3]
+                    if not recorder.steady or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                        shown = spec(output)  # type: ignore[arg-type]  # as above
                 else:
-                    alive = reference(output)
-                    place: Any = call.site  # None where no Python code has called the model
-                    shown, test = seen = (place and place.seen) or latest
-                    if not test(output) or output.requires_grad is not shown.requires_grad:
-                        shown, test = latest = seen = see(output, in_hooks)
-                    if place:
-                        place.seen = seen
-                call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
-                made[key] = (alive, call, next_number() if written else opened.number, shown, test)
+                    alive, shown = reference(output), spec(output)
+                call.output = shown  # a list of a Value at the end
+                made[key] = (alive, call, next_number() if written else opened.number, shown)
             else:
                 recorder.returned(thread, opened, output)
             if module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values()))):

@@ -29,7 +29,6 @@ class OpenCall(Struct, eq=False):
     names: ForwardNames
     args: tuple[Any, ...] | None = None  # of a module's call: the very object that torch gives to all its hooks
     inner: bool = False  # a forward of torch.nn's own, below the root: nobody asked for its operations
-    quiet: bool = False  # a torch-function mode of the user's is on: what is asked of a tensor is not for it
     arguments: dict[int, str] | None = None  # names of tensors, by id: alive as long as the frame; see `named`
     body: FrameType | None = None  # the frame of its forward, once it was seen to be that; nothing is between the two
     places: Any = None  # dict[int, Place]: those in the code of that frame, by the instruction

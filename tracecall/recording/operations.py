@@ -24,7 +24,7 @@ from tracecall.recording.modes import QuietMode, run_composite, run_unchanged
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
 from tracecall.recording.sites import place_of
 from tracecall.recording.sources import is_shared, storage_id, storage_of
-from tracecall.recording.tensor_specs import PLAIN_TENSORS, UNSEEN, in_modes, see, spec, unlike
+from tracecall.recording.tensor_specs import PLAIN_TENSORS, spec
 
 if TYPE_CHECKING:
     from tracecall.recording.recorder import Recorder
@@ -44,7 +44,6 @@ class OperationMode(QuietMode):
         sources = recorder.sources
         self._made, self._written, self._next_number = sources.made_by, sources.written_by, sources.next_number
         self._brief = recorder.operations == "forward"
-        self._latest = UNSEEN
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
@@ -80,13 +79,9 @@ class OperationMode(QuietMode):
             thread.busy = True
             try:
                 if type(output) is _Tensor or type(output) in PLAIN_TENSORS:  # that of the last one is the expression's
-                    place: Any = call.site
-                    shown, alike = seen = place.seen or self._latest
-                    if not alike(output) or output.requires_grad is not shown.requires_grad:
-                        shown, _ = self._latest = seen = see(output, in_modes)
-                    place.seen = seen
+                    shown = spec(output)
                     call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
-                    self._made[id(output)] = (weakref.ref(output), call, self._next_number(), shown, unlike)
+                    self._made[id(output)] = (weakref.ref(output), call, self._next_number(), shown)
                 else:
                     recorder.outputs(call, output)
                 if facts.written:
@@ -183,8 +178,8 @@ def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, fac
     if not _reads_own(recorder, opened.call.path, args, facts.tensors):
         return False
     wanted = opened.frame
-    try:
-        if _get_frame(4) is wanted:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks
+    try:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks
+        if _get_frame(4) is wanted and frame is not None and frame.f_code is not FUNCTION_APPLY:
             return True
     except ValueError:  # no module runs: an interrupt has left the call that is open
         pass

@@ -62,7 +62,7 @@ class Recorder:
         self.outside.call.children = self.calls
         self.local = threading.local()
         self._owner = threading.get_ident()
-        self.owner = Thread()
+        self._owner_thread = Thread()
         self._hooks = GlobalHooks()
         self.watched: list[user_hooks.WatchedHook] = []
         self._mode: Any = None
@@ -76,7 +76,7 @@ class Recorder:
 
     def start(self) -> None:
         """Attach; if anything fails on the way, detach what was attached."""
-        self.local.thread = self.owner
+        self.local.thread = self._owner_thread
         # with operations in inference mode, all that changes what a tensor is can be heard, `x.data = y` too
         self.steady = self.operations != "none" and torch.is_inference_mode_enabled()
         raise_recursion_limit()
@@ -88,7 +88,7 @@ class Recorder:
             self._hooks.attach(self.before, self._after)
             user_hooks.listen(self._heard)
             if self.operations != "none":
-                self._mode = self._enter_mode(self.owner)
+                self._mode = self._enter_mode(self._owner_thread)
             self._curtain.attach(self._compiled_call)
             self._direct_calls.attach()
         except BaseException:
@@ -115,8 +115,8 @@ class Recorder:
                 _recording_threads[self._owner] -= 1
                 if not _recording_threads[self._owner]:
                     del _recording_threads[self._owner]
-            while self.owner.stack:
-                self.close(self.owner, error)
+            while self._owner_thread.stack:
+                self.close(self._owner_thread, error)
             for call in self.calls:
                 if call.error is not None and error is None:
                     _caught(call)
@@ -173,12 +173,12 @@ class Recorder:
 
         Only a module of the model begins a call in another thread: by nothing else can the thread be told from others.
         """
-        if thread is self.owner:
+        if thread is self._owner_thread:
             return None
         call.thread = threading.current_thread().name
         if self._mode is not None:
             thread.mode = self._enter_mode(thread)
-        stack = self.owner.stack
+        stack = self._owner_thread.stack
         thread.adopter = stack[-1] if stack else None
         return thread.adopter
 

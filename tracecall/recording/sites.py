@@ -21,7 +21,6 @@ from msgspec import Struct
 from torch import nn
 
 from tracecall.calls import Site
-from tracecall.recording.tensor_specs import Seen
 
 LONGEST_NAME = 40
 
@@ -31,7 +30,6 @@ class Place(Struct, eq=False, gc=False):
 
     code: CodeType
     lasti: int
-    seen: Seen | None = None  # the output of the last call from here: that of the next is mostly alike
     calls_module: bool = False  # a module's `__call__` was seen to run from here, with nothing between
 
 

@@ -14,7 +14,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from tracecall.calls import Call, TensorSpec
-from tracecall.recording.tensor_specs import Test, spec, unlike
+from tracecall.recording.tensor_specs import spec
 
 Source = Call | str  # the call that made a tensor, or a label: "input x", "parameter pos_embed"
 
@@ -33,8 +33,7 @@ class Sources:
 
     def __init__(self, labels: dict[int, str]) -> None:
         self._labels = labels  # of parameters and buffers, by id; the model keeps those alive
-        # with what tells, in a hook, whether it is still as its spec says
-        self.made_by: dict[int, tuple[weakref.ref[torch.Tensor], Call, int, TensorSpec, Test]] = {}
+        self.made_by: dict[int, tuple[weakref.ref[torch.Tensor], Call, int, TensorSpec]] = {}
         # a StorageWeakRef keeps the storage's address from being used again, not its memory
         self.written_by: dict[int, tuple[StorageWeakRef, Call, int]] = {}
         self.next_number = itertools.count(1).__next__  # a number later than all before it
@@ -42,7 +41,7 @@ class Sources:
     def made(self, tensor: torch.Tensor, call: Call) -> TensorSpec:
         """`call` returned this tensor, of which the spec is given back."""
         made = spec(tensor)
-        self.made_by[id(tensor)] = (weakref.ref(tensor), call, self.next_number(), made, unlike)
+        self.made_by[id(tensor)] = (weakref.ref(tensor), call, self.next_number(), made)
         return made
 
     def written(self, tensor: torch.Tensor, call: Call) -> None:

@@ -1,29 +1,25 @@
-"""A tensor as a TensorSpec, and what tells that another one is alike.
+"""A tensor as a TensorSpec: read through torch's getters, remembered by shape.
 
-Reading what a tensor is takes six calls into torch. In a model most tensors are as the one before that was made at the
-same line, and one call tells that.
+TensorGuards of torch._C._dynamo would compare all in one call, but it ends the process on nested and CSR tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._C._dynamo.guards import TensorGuards  # in torch's binary: the compiler is not imported for it
 from torch._subclasses.fake_tensor import FakeTensor
 
 from tracecall.calls import TensorSpec
 
 PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter})  # types, not instances: a subclass may do anything
 _DENSE = torch.strided
-_Guards: Any = TensorGuards  # torch's stub leaves the tensors out
 _MOST = 10_000  # specs that are remembered
 
 _specs: dict[tuple[Any, ...], TensorSpec] = {}  # equal specs are one object: a Trace repeats few of them many times
 # (dtype, requires_grad, device, strides, spec) of the last dense tensor of each shape, contiguous (its strides are then
-# None) and not: faster to compare than to hash
-_Latest = dict[torch.Size, tuple[torch.dtype, bool, torch.device, tuple[int, ...] | None, TensorSpec]]
+# None) and not: faster to compare than to hash. The device is None for the CPU, which a tensor tells in half the time.
+_Latest = dict[torch.Size, tuple[torch.dtype, bool, torch.device | None, tuple[int, ...] | None, TensorSpec]]
 _contiguous: _Latest = {}
 _strided: _Latest = {}
 
@@ -41,7 +37,7 @@ def spec(tensor: torch.Tensor) -> TensorSpec:
                     and tensor.requires_grad is requires_grad
                     and (contiguous or tensor.stride() == strides)
                     and tensor.layout is _DENSE
-                    and tensor.device == device
+                    and (tensor.is_cpu if device is None else tensor.device == device)
                 ):
                     return known
             return _interned(tensor, contiguous)
@@ -63,7 +59,8 @@ def _interned(tensor: torch.Tensor, contiguous: bool) -> TensorSpec:
                 known.clear()
         found = _specs[key] = _odd_spec(tensor)
     if tensor.layout is _DENSE:
-        (_contiguous if contiguous else _strided)[shape] = (dtype, requires_grad, device, strides, found)
+        latest = _contiguous if contiguous else _strided
+        latest[shape] = (dtype, requires_grad, None if tensor.is_cpu else device, strides, found)
     return found
 
 
@@ -108,40 +105,3 @@ def _stride(tensor: torch.Tensor) -> tuple[int | str, ...] | None:
     except RuntimeError:
         return None
     return tuple(step if type(step) is int else str(step) for step in tensor.stride())
-
-
-# Whether a tensor is alike: of the same shape, strides, dtype, device and layout. It does not tell requires_grad, which
-# it takes for False wherever gradients are off.
-Test = Callable[[torch.Tensor], bool]
-Seen = tuple[TensorSpec, Test]
-Tests = dict[int, Seen]  # by the spec's id
-
-# a test also compares the dispatch keys of where it was made: inside a dispatch mode they are others than in a hook
-in_hooks: Tests = {}
-in_modes: Tests = {}
-
-
-def see(tensor: torch.Tensor, tests: Tests) -> Seen:
-    """The spec of a tensor of one of PLAIN_TENSORS, with the test for others like it."""
-    shown = spec(tensor)
-    seen = tests.get(id(shown))
-    if seen is None or not seen[1](tensor):
-        if len(tests) > _MOST:
-            tests.clear()
-        seen = tests[id(shown)] = (shown, _test(tensor))
-    return seen
-
-
-def _test(tensor: torch.Tensor) -> Test:
-    try:
-        return _Guards(tensor, dynamic_dims_sizes=None, dynamic_dims_strides=None).check  # type: ignore[no-any-return]
-    except RuntimeError:  # nested tensors have no sizes, sparse ones no strides
-        return unlike
-
-
-def unlike(tensor: torch.Tensor) -> bool:
-    """The test that no tensor passes: its spec is read."""
-    return False
-
-
-UNSEEN: Seen = (TensorSpec((), "", ""), unlike)
