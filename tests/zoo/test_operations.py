@@ -6,7 +6,7 @@ import gc
 import importlib.util
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -258,18 +258,54 @@ def test_a_method_of_the_model_is_named_inside() -> None:
     assert {call.path for call in trace.calls[0].children} == {""}
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> ModuleType:
-    """A package of somebody else's, einops-like: one function of many operations."""
-    file = tmp_path / "rearranging.py"
-    file.write_text("def rearrange(x, pattern):\n    x = x.reshape(-1)\n    x = x + 0\n    return x.view(2, 2, 2)\n")
-    spec = importlib.util.spec_from_file_location("rearranging", file)
+def imported(file: Path, text: str) -> ModuleType:
+    """A Python module of its own, of which nothing stays."""
+    file.write_text(text)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["rearranging"] = module
+    sys.modules[file.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[ModuleType]:
+    """A package of somebody else's, einops-like: one function of many operations."""
+    text = "def rearrange(x, pattern):\n    x = x.reshape(-1)\n    x = x + 0\n    return x.view(2, 2, 2)\n"
+    yield imported(tmp_path / "rearranging.py", text)
+    del sys.modules["rearranging"]
+
+
+@pytest.fixture
+def inherited(tmp_path: Path) -> Iterator[ModuleType]:
+    """Somebody else's module, to be subclassed."""
+    text = (
+        "from torch import nn\n"
+        "class Base(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc = nn.Linear(4, 4)\n"
+        "    def forward(self, x):\n"
+        "        x = x + self.fc(x)\n"
+        "        return x * 2\n"
+    )
+    yield imported(tmp_path / "inherited_base.py", text)
+    del sys.modules["inherited_base"]
+
+
+def test_an_inherited_forward_is_the_modules_own_wherever_it_is_written(inherited: ModuleType) -> None:
+    """`super().forward(x)` is no call of a library: its operations are the module's, each with its line."""
+    base: Any = inherited.Base
+
+    class Kid(base):  # type: ignore[misc]  # mypy cannot see the file
+        def forward(self, x: Any) -> Any:
+            """Go on with what the base gives."""
+            return super().forward(x) - 1
+
+    trace = tracecall.trace(Kid(), X)
+    assert names(trace) == ["x + fc(…)", "x * 2", "super(…).forward(…) - 1"]
 
 
 def test_a_function_of_another_package_is_one_expression(library: ModuleType) -> None:
@@ -288,7 +324,6 @@ def test_a_function_of_another_package_is_one_expression(library: ModuleType) ->
     operations = only(trace, "library.rearrange").operations
     assert operations is not None
     assert operations["aten.add"] == 1
-    del sys.modules["rearranging"]
 
 
 # which operations

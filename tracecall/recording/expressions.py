@@ -37,7 +37,7 @@ def near(
 
     Each of them is known to be ordinary: not a forward, nor that of an autograd.Function. Else None: look around.
     """
-    home, codes = opened.names.home, recorder.modules.forward_codes
+    homes, codes = opened.names.homes, recorder.modules.forward_codes
     current: FrameType | None = frame
     chosen = inner = below = None
     for _ in range(3):
@@ -47,7 +47,7 @@ def near(
             return chosen, below, chosen.f_back.f_lasti  # type: ignore[union-attr]  # the body is further back
         if current is None or (there := _homes.get(id(current.f_code))) is None or id(current.f_code) in codes:
             return None
-        if chosen is None and there[0] == home != "torch":
+        if chosen is None and there[0] in homes:
             chosen, below = current, inner
         inner, current = current, current.f_back
     return None
@@ -60,13 +60,13 @@ def look_around(recorder: Recorder, thread: Thread, frame: FrameType) -> Spot | 
         opened = thread.stack[-1]
         if opened.call.opaque:
             return None
-        home = opened.names.home
+        homes = opened.names.homes
     else:
         found = forward_around(recorder, frame)
         if found is None:
             return None
         opened = recorder.outside
-        home = recorder.known[id(found[0])].names.home
+        homes = recorder.known[id(found[0])].names.homes
     codes = recorder.modules.forward_codes
     wanted = opened.frame
     chosen: FrameType | None = None
@@ -76,8 +76,8 @@ def look_around(recorder: Recorder, thread: Thread, frame: FrameType) -> Spot | 
     current: FrameType | None = frame
     inner: FrameType | None = None  # below `current`
     below: FrameType | None = None  # below the chosen one: what its expression calls, if that is Python
-    # the innermost frame of the same package as the forward; a library called from it (einops, torch itself) is one
-    # expression, and inside torch.nn's own forward it is the forward's own line
+    # the innermost frame of the same package as the forward, or as a class that the module inherits from; a library
+    # called from it (einops, torch itself) is one expression, and in torch.nn's own forward it is the forward's line
     while current is not wanted:
         if current is None:  # the open call was left by an exception that no hook sees
             recorder.innermost(thread, frame)
@@ -90,7 +90,7 @@ def look_around(recorder: Recorder, thread: Thread, frame: FrameType) -> Spot | 
             opaque, chosen = "autograd.Function", None
             if back is not None and back.f_globals.get("__name__") == "torch.utils.hooks":
                 return UNCHANGED  # torch's own: it marks where a full backward hook is to run
-        elif chosen is None and home != "torch" and _home(current) == home:
+        elif chosen is None and _home(current) in homes:
             chosen, below = current, inner
         if back is not None and back is not wanted:
             last = current

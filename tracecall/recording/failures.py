@@ -67,7 +67,7 @@ def _frame(traceback: TracebackType | None, opened: OpenCall) -> tuple[FrameType
             place = (frame, traceback.tb_lasti)
             first = first or place
             home = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-            if home == opened.names.home != "torch":
+            if home in opened.names.homes:
                 chosen = place
         inside = inside or frame is opened.frame
         traceback = traceback.tb_next

@@ -140,7 +140,11 @@ class OperationMode(QuietMode):
             call.type = kind
             made, written, number = self._made, self._written, opened.number
             steady = recorder.steady
-            for (where, tensors), arg in zip(facts.arguments, args):  # noqa: B905  # those with defaults may be left out
+            arguments = facts.arguments
+            i = 0  # as in module_calls.py, without zip
+            for arg in args if arguments else ():  # without a schema they have no names
+                where, tensors = arguments[i]
+                i += 1
                 if not tensors:
                     if first:  # a shape stays one value: size=[-1, 1568]; its text is made at the end of the run
                         inputs.append(Value(where, arg))
