@@ -236,3 +236,37 @@ def test_views_of_parameters_are_made_once_in_inference_mode() -> None:
     with torch.inference_mode():
         assert tracecall.trace(Packed(), x).error is None
         assert tracecall.trace(attention, x, x, x).error is None
+
+
+class Mixing(nn.Module):
+    """Its einsum multiplies a tensor that autocast has made bfloat16 with one that it has not."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.linear, self.inside = nn.Linear(8, 8), inside
+
+    def multiplied(self, x: torch.Tensor) -> torch.Tensor:
+        """An operation that is made of others, of which autocast knows only those."""
+        return torch.einsum("bij,bjk->bik", self.linear(x), x.transpose(1, 2))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same with autocast, here or around the model, and without."""
+        with torch.autocast("cpu", enabled=self.inside or torch.is_autocast_enabled("cpu")):
+            low = self.multiplied(x)
+        with torch.autocast("cpu", enabled=False):
+            return low, self.multiplied(x)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_autocast_reaches_into_an_operation_as_without_a_recording(mode: Any, inside: bool) -> None:
+    """Both dtypes come out, to the last bit, whether autocast is on around the model or inside its forward."""
+    model, x = Mixing(inside), torch.rand(1, 4, 8)
+    with mode(), torch.autocast("cpu", enabled=not inside):
+        expected = model(x)
+        seen: list[torch.Tensor] = []
+        model.register_forward_hook(lambda module, args, output: seen.extend(output))
+        tracecall.trace(model, x)
+    assert [one.dtype for one in expected] == [torch.bfloat16, torch.float32]
+    assert [one.dtype for one in seen] == [torch.bfloat16, torch.float32]
+    assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))

@@ -42,7 +42,8 @@ def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
     """Run an operation inside a mode's `__torch_dispatch__` as it runs without the mode, to the last bit.
 
     In inference mode a mode is handed composite operations whole (aten.linear). They would then run with torch's
-    ADInplaceOrView key excluded, and some choose other kernels by it: bmm for mm, with other rounding.
+    ADInplaceOrView key excluded, and some choose other kernels by it: bmm for mm, with other rounding. So are the keys
+    of autocast: aten.einsum would multiply what it was given, and fail where that is of two dtypes.
     """
     known = _composite.get(id(func))
     if known is None:
@@ -53,12 +54,32 @@ def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def run_composite(func: Any, args: Any, kwargs: Any) -> Any:
-    """Run a composite operation in inference mode, inside a mode, for which torch has excluded the key."""
+    """Run a composite operation in inference mode, inside a mode, for which torch has excluded the keys."""
+    autocast = _autocast_keys() if _autocast_contexts() else ()
     _exclude(_IN_PLACE_OR_VIEW, False)
+    for key in autocast:
+        _exclude(key, False)
     try:
         return func(*args, **kwargs) if kwargs else func(*args)
     finally:
+        for key in autocast:
+            _exclude(key, True)
         _exclude(_IN_PLACE_OR_VIEW, True)
+
+
+def _autocast_contexts() -> int:
+    """How many `torch.autocast` are open in this thread; some of them may turn it off."""
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
+
+
+def _autocast_keys() -> list[Any]:
+    """The keys of autocast, of the devices for which it is on where the operation was asked for."""
+    with _C._RestorePythonTLSSnapshot():  # type: ignore[attr-defined]  # torch's stub lacks it
+        return [key for device, key in _AUTOCAST.items() if torch.is_autocast_enabled(device)]
+
+
+_AUTOCAST = {device: getattr(_C.DispatchKey, "Autocast" + device.upper()) for device in ("cpu", "cuda", "xpu", "mps")}
 
 
 def is_composite(func: Any) -> bool:
