@@ -112,6 +112,21 @@ def test_one_sided_nan_or_inf_is_beyond_any_tolerance(other: list[float]) -> Non
     assert found.beyond(1e9)
 
 
+@pytest.mark.parametrize("first", [[1.0, 2.0, NAN], [1.0, INF, 0.0]])
+def test_without_a_finite_pair_there_is_no_number(first: list[float]) -> None:
+    """An output that is NaN as a whole in one run is compared, and as far apart as can be: nothing reads 0."""
+    found = error(torch.tensor(first), torch.full((3,), NAN))
+    assert (found.max_abs, found.relative, found.cosine) == (None, None, None)
+    assert found.nonfinite >= 2
+    assert found.compared
+    assert found.beyond(1e9)
+    assert not found.identical
+    beside = error((torch.tensor(first), torch.ones(2)), (torch.full((3,), NAN), torch.ones(2) * 2))
+    assert (beside.max_abs, beside.relative) == (1, 0.5)
+    assert beside.nonfinite == found.nonfinite
+    assert error(torch.full((3,), NAN), torch.full((3,), NAN)).identical
+
+
 def test_integers_and_booleans_are_counted() -> None:
     """A class index has no relative error: it is the same, or another."""
     found = error(torch.tensor([1, 2, 3]), torch.tensor([1, 5, 7]))

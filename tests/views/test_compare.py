@@ -43,6 +43,7 @@ def drawn(found: Comparison, width: int = 100, **options: object) -> list[str]:
 FINE = OutputError(10, 0.001, 0.004, 0.999998)
 FAR = OutputError(10, 0.5, 0.25, 0.75)
 SAME = OutputError(10, 0.0, 0.0, 1.0)
+BAD = OutputError(10, 0.01, 0.04, 0.99)
 
 
 def test_the_page() -> None:
@@ -71,7 +72,10 @@ def test_within_the_tolerance() -> None:
     """No sign, and the largest error that there is."""
     found = comparison(net("one"), net("one"), {"one": SAME, "": FINE})
     assert not found.failed
-    assert drawn(found)[-1] == "within the tolerance: the outputs of 2 calls, largest relative error 0.004"
+    assert drawn(found)[-2:] == [
+        "within the tolerance: the outputs of 2 calls, largest relative error 0.004 at the root",
+        "first difference at the root, after 1 call without any",
+    ]
 
 
 def test_identical_is_said_in_a_word() -> None:
@@ -88,9 +92,30 @@ def test_what_has_no_number_is_said() -> None:
         "": OutputError(uncompared=["NestedTensor"]),
     }
     lines = drawn(comparison(net("one", "two"), net("one", "two"), errors))
-    assert any(line.endswith("2 NaN or Inf in one") for line in lines)
+    assert any(line.endswith("1  2 NaN/Inf") for line in lines)
+    assert "NaN/Inf: NaN or Inf in one of both; the numbers are of what is finite" in lines
     assert any(line.endswith("shapes 1,2 and 1,3") for line in lines)
     assert any(line.endswith("not compared: NestedTensor") for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_nan_is_read_in_full_where_room_is_short(width: int) -> None:
+    """Instead of numbers where there are none; beside them in few words, which are told only then."""
+
+    def of(call: Call) -> OutputError:
+        whole = call.name == "fc"
+        return OutputError(16_384, nonfinite=16_384) if whole else OutputError(9, 0.5, 0.25, 0.75, nonfinite=1_024)
+
+    found = drawn(both(24, of), width)
+    rows = [line for line in found if "─ " in line]
+    assert [line.split("─ ")[1].split()[0] for line in rows] == ["layers.0", "fc", "F.relu", "layers.1", "fc", "F.relu"]
+    for line in rows:
+        said = ("16,384 NaN or Inf in one", "376,832 NaN or Inf in one", "1,024 NaN/Inf", "23,552 NaN/Inf")
+        assert any(f" {text} " in line for text in said)
+        assert "0.750000" in line or "or Inf in one" in line
+    assert "times, largest errors and lowest cosine, counted together what is NaN, Inf or differs;" in " ".join(found)
+    whole = drawn(both(24, lambda _: OutputError(16_384, nonfinite=16_384)), width)
+    assert not any("NaN/Inf" in line for line in whole)
 
 
 def test_a_run_that_raised_fails_the_comparison() -> None:
@@ -170,8 +195,32 @@ Net                          1.0e-03   4.0e-03  0.999998   1.00  1.00–1.00
    └─ F.relu                 1.0e-03   4.0e-03  0.999998   1.10  0.94–1.28""".splitlines()  # fmt: skip
     said = " ".join(found)
     assert "×N: N calls alike, with their total times, largest errors and lowest cosine; inside, times are" in said
-    assert "within the tolerance: the outputs of 73 calls, largest relative error 0.03" in found
-    assert sum("layers." in line for line in drawn(both(24, of), fold=False)) == 24
+    assert "within the tolerance: the outputs of 73 calls, largest relative error 0.03 at layers.5.fc" in said
+    assert sum("─ layers." in line for line in drawn(both(24, of), fold=False)) == 24
+
+
+def test_what_is_the_same_to_the_last_bit_shares_no_line_with_what_is_not() -> None:
+    """Within the tolerance, too; below the tree is where the largest error is, and where the first."""
+
+    def of(call: Call) -> OutputError:
+        return SAME if call.path and int(call.path.split(".")[1]) < 11 else FINE if call.path != "layers.12.fc" else BAD
+
+    found = drawn(both(24, of), 100)
+    assert [line.split("─ ")[1].split("  ")[0] for line in found if "layers." in line and "─ " in line] == [
+        "layers.0 … layers.10 ×11",
+        "layers.11 … layers.23 ×13",
+    ]
+    assert "within the tolerance: the outputs of 73 calls, largest relative error 0.04 at layers.12.fc" in found
+    assert "first difference at layers.11.fc, after 33 calls without any" in found
+
+
+def test_the_largest_error_is_named_beside_the_first_that_parts() -> None:
+    """Where it is another one; an operation with the module that it is in."""
+    worst = OutputError(10, 2.0, 0.9, 0.5)
+    first = {"layers.3.fc": FAR, "layers.5F.relu": worst}
+    found = drawn(both(24, lambda call: first.get(call.path + call.name * (call.name == "F.relu"), SAME)), 100)
+    assert "2 calls of 73 beyond the tolerance; largest relative error 0.9 at F.relu in layers.5" in found
+    assert not any("first difference" in line for line in found)
 
 
 def test_what_is_beyond_the_tolerance_alone_stands_alone() -> None:
@@ -220,6 +269,20 @@ def test_errors_and_ratio_stay_where_room_is_short(width: int) -> None:
     assert len(shown) == 6  # the first that parts, and the others
     for line in shown:
         assert {"2.5e-01", "1.3e-02", "0.999000", "2500.00"} <= set(line.split())
+
+
+def test_times_are_there_where_they_have_room() -> None:
+    """Under shorter titles, before types and the rest of names; what went comes back where room is left."""
+    found = both(24, lambda _: FINE, us=25000)
+    found.names = ("decoder24.py", "decoderslow2")
+    for width, title in ((140, "decoder24.py ms  decoderslow2 ms"), (110, "1st ms  2nd ms"), (100, "1st ms  2nd ms")):
+        lines = drawn(found, width)
+        assert any(line.split("cosine  ")[-1].startswith(title) for line in lines)
+        assert all("600.0" in line for line in lines if "─ layers.0" in line)
+    for width in range(60, 140):
+        lines = drawn(both(24, lambda _: FINE), width, depth=1)
+        (line,) = [line for line in lines if "─ layers.0" in line]
+        assert "(2 inside each)" in line or max(map(len, lines[4:7])) > width - 2
 
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 160])

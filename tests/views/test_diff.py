@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from tests.views.traces import cnn, module, operation, trace
-from tracecall.calls import Call, ModuleInfo, Trace
+from tests.views.traces import cnn, module, operation, spec, trace
+from tracecall.calls import Call, ModuleInfo, Trace, Value
 from tracecall.comparison import compare
 from tracecall.views.diff import diff
 
@@ -172,6 +172,9 @@ def test_no_end_of_a_ratio_is_shown_that_was_not_measured(spreads: tuple[int, in
             call.host_ns, call.samples, call.spread_ns = 40_000, 50, spread
     found = drawn(*traces, everything=True)
     assert any(said in line for line in found)
+    legend = " ".join(found)
+    assert ("; …: an end that is not known;" in legend) is (said != "noisy")
+    assert ("; noisy: neither end is known;" in legend) is (said == "noisy")
     assert not any("0.00–" in line or "too few runs" in line for line in found)
 
 
@@ -307,6 +310,33 @@ def test_a_change_without_room_on_one_line_has_two() -> None:
         "     │     made with  in_features=1024, out_features=1024",
         "     │              → in_features=2048, out_features=2048",
     ]
+
+
+def test_long_lists_of_shapes_begin_where_they_differ() -> None:
+    """Equal ones are counted; what is the same on both sides goes where the first difference had no room."""
+
+    def net(*sizes: int) -> Trace:
+        more = [Value("tensors", spec((1, size))) for size in sizes]
+        cat = operation("torch.cat", "aten.cat", (1, 1), (1, 9), *more)
+        return trace(module("Net", "Net", (1,), (1,), cat, path=""))
+
+    assert "        input shape  [1, 1] ×40 → [1, 1] ×41" in drawn(net(*[1] * 39), net(*[1] * 40))
+    many = list(range(2, 40))
+    found = drawn(net(*many, 50, 7), net(*many, 51, 7), width=60)
+    at = next(i for i, line in enumerate(found) if "input shape" in line)
+    assert [line.split()[-4:] for line in found[at : at + 2]] == [
+        ["…[1,", "50],", "[1,", "7]"],
+        ["…[1,", "51],", "[1,", "7]"],
+    ]
+    assert found[at + 1].lstrip().startswith("→ ")
+
+
+def test_a_change_to_nothing_says_so() -> None:
+    """Also from nothing: arguments that are left out."""
+    before, after = layers(1), layers(1)
+    before.modules["layers.0.fc"].extra_repr = "approximate='none'"
+    assert any(line.endswith("made with  approximate='none' → nothing") for line in drawn(before, after))
+    assert any(line.endswith("made with  nothing → approximate='none'") for line in drawn(after, before))
 
 
 def test_a_part_is_shown_and_the_sum_is_of_all() -> None:

@@ -921,6 +921,16 @@ def test_below_calls_without_anything_inside():
         """)
 
 
+def test_without_times_none_are_spoken_of():
+    """With --repeat 0: neither below the tree nor in it."""
+    untimed = repeated()
+    for _, call in untimed.walk():
+        call.host_ns = None
+    shown = text(untimed, width=120, explain=True)
+    assert shown.endswith("×N: N calls alike; inside is one; --no-fold shows all")
+    assert "×N: N calls that are alike; inside is one of them\n" in shown
+
+
 def test_no_fold_shows_every_call():
     """As they were called, without a word on folding."""
     shown = text(repeated(), width=100, fold=False)

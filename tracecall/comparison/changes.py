@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 
 from msgspec import Struct
 
@@ -134,7 +135,9 @@ def _tensors(values: list[Value]) -> Specs:
 
 
 def _shapes(specs: list[TensorSpec]) -> str:
-    return ", ".join(f"[{', '.join(map(str, spec.shape))}]" for spec in specs) or "none"
+    """Equal neighbours are counted: "[1, 1] ×40"."""
+    runs = ((f"[{', '.join(map(str, shape))}]", len(list(same))) for shape, same in groupby(s.shape for s in specs))
+    return ", ".join(text if times == 1 else f"{text} ×{times}" for text, times in runs) or "none"
 
 
 def _dtypes(specs: list[TensorSpec]) -> str:
@@ -174,4 +177,5 @@ def _apart(before: str, after: str) -> tuple[str, str]:
     if len(old) != len(new):
         return before or "nothing", after or "nothing"
     unlike = [(one, other) for one, other in zip(old, new, strict=True) if one != other]
-    return ", ".join(one for one, _ in unlike), ", ".join(other for _, other in unlike)
+    one, other = (", ".join(parts) for parts in zip(*unlike, strict=True))
+    return one or "nothing", other or "nothing"

@@ -22,12 +22,13 @@ class OutputError(Struct, omit_defaults=True):
     """The error of one call's output in the second run; of several tensors, the worst of each number.
 
     `relative` is the largest difference by the largest value in either output. NaN equals NaN, and Inf the same Inf;
-    elements where only one side is such are counted in `nonfinite`, and stay out of the other numbers. A float or a
-    complex number counts as a tensor of it; an int, a bool, a text or None is the same, or is not.
+    elements where only one side is such are counted in `nonfinite`, and stay out of the other numbers: where no others
+    are left, there are none. A float or a complex number counts as a tensor of it; an int, a bool, a text or None is
+    the same, or is not.
     """
 
     elements: int = 0  # that were compared
-    max_abs: float | None = None  # None: no floating number was compared
+    max_abs: float | None = None  # None: no finite number was compared
     relative: float | None = None
     cosine: float | None = None
     nonfinite: int = 0
@@ -48,7 +49,7 @@ class OutputError(Struct, omit_defaults=True):
     @property
     def compared(self) -> bool:
         """Whether anything of the outputs could be compared."""
-        return self.max_abs is not None or self.differing is not None or self.shapes is not None
+        return any(one is not None for one in (self.max_abs, self.differing, self.shapes)) or self.nonfinite > 0
 
     @property
     def left_out(self) -> list[str]:
@@ -149,14 +150,19 @@ def _measure(found: OutputError, one: torch.Tensor, other: torch.Tensor) -> None
     """The numbers, in float64; sums are of values by the largest, so that none is too large for it."""
     wide = torch.complex128 if one.is_complex() or other.is_complex() else torch.float64
     scale = largest = 0.0
+    nonfinite, finite_pairs = 0, False
     for a, b in _chunks(one, other, wide):
         finite = a.isfinite() & b.isfinite()
         same = (a == b) | (a.isnan() & b.isnan())
-        found.nonfinite += int((~finite & ~same).sum())
+        nonfinite += int((~finite & ~same).sum())
+        finite_pairs = finite_pairs or bool(finite.any())
         a, b = a.where(finite, 0), b.where(finite, 0)
         if a.numel():
             scale = max(scale, a.abs().max().item(), b.abs().max().item())
             largest = max(largest, (a - b).abs().max().item())
+    found.nonfinite += nonfinite
+    if nonfinite and not finite_pairs:
+        return
     dot, ours, theirs = 0.0, 0.0, 0.0
     for a, b in _chunks(one, other, wide) if scale else ():
         finite = a.isfinite() & b.isfinite()

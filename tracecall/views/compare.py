@@ -13,7 +13,7 @@ from rich.text import Text
 from tracecall.calls import Call
 from tracecall.comparison import ADDED, REMOVED, Difference, Pair, model_of, type_in
 from tracecall.views import labels
-from tracecall.views.errors import cosine, likeness, odd, small, worst
+from tracecall.views.errors import SHORT, cosine, likeness, odd, small, worst
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET
 from tracecall.views.merged import KEPT, Column, folded, grid, how, times
 from tracecall.views.pairs import Line, Pairs, Shared, calls, seen, tree_lines, type_text
@@ -57,6 +57,13 @@ class Comparison:
         """The errors of outputs of which anything could be compared."""
         return [error for error in self.errors.values() if error.compared]
 
+    def named(self, first: int) -> str:
+        """A call by the id of the first run's: a module by its path, an operation with that of its module."""
+        call = self._calls[first]
+        if call.kind == "module":
+            return call.path or "the root"
+        return f"{call.name} in {call.path}" if call.path else call.name
+
     @property
     def _calls(self) -> dict[int, Call]:
         return {id(pair.before): pair.before for _, pair in self.difference.walk() if pair.before is not None}
@@ -99,8 +106,8 @@ def compare(
     for line, error in zip(lines, errors, strict=True):
         if line.sign not in (ADDED, REMOVED):  # another dtype or device is what was asked for
             line.sign = BEYOND if error is not None and error.beyond(found.tolerance) else ""
-    parts: list[RenderableType] = [*_header(found, width), Text(), *grid(lines, _columns(found, lines, errors), width)]
-    return Group(*parts, Text(), *_verdict(found, lines, width))
+    tree = grid(lines, _columns(found, lines, errors), width)
+    return Group(*_header(found, width), Text(), *tree, Text(), *_verdict(found, lines, errors, tree, width))
 
 
 def _errors(found: Comparison, line: Line) -> list[OutputError]:
@@ -115,12 +122,10 @@ def _columns(found: Comparison, lines: list[Line], errors: list[OutputError | No
         return BAD if error is not None and error.beyond(found.tolerance) else ""
 
     names = found.names if all(len(name) <= LONGEST_NAME for name in found.names) else ("first", "second")
-    texts = [odd(error)[:LONGEST_ODD] for error in errors]
     # what has no number is said instead of the numbers, so that it stays where room is short
-    instead = [
-        text if error is not None and error.max_abs is None else "" for text, error in zip(texts, errors, strict=True)
-    ]
-    beside = ["" if one else text for one, text in zip(instead, texts, strict=True)]
+    instead = [_bounded(odd(error)) if error is not None and error.max_abs is None else "" for error in errors]
+    beside = ["" if one else _bounded(odd(error, short=True)) for one, error in zip(instead, errors, strict=True)]
+    counted = (beside[i].partition(";")[0] for i, error in enumerate(errors) if error is not None and error.nonfinite)
     return [
         Column("", [_types(line) for line in lines], lambda _: QUIET, right=False, rank=1, least=10),
         Column(
@@ -131,10 +136,14 @@ def _columns(found: Comparison, lines: list[Line], errors: list[OutputError | No
             reach=3,
         ),
         Column("relative", [small(None if error is None else error.relative) for error in errors], style),
-        Column("cosine", [cosine(error) for error in errors], style, rank=KEPT + 1),
-        Column("", beside, style, right=False, rank=KEPT, least=10),
-        *times(lines, names, spread=3),
+        Column("cosine", [cosine(error) for error in errors], style, rank=KEPT),
+        Column("", beside, style, right=False, rank=KEPT + 1, least=max([10, *(len(text) + 1 for text in counted)])),
+        *times(lines, names, ("1st", "2nd"), spread=3),
     ]
+
+
+def _bounded(text: str) -> str:
+    return labels.pad(text, LONGEST_ODD).rstrip()
 
 
 def _types(line: Line) -> str:
@@ -169,8 +178,11 @@ def _header(found: Comparison, width: int) -> Iterator[Text]:
         yield from _wrapped(note, width, NOTE)
 
 
-def _verdict(found: Comparison, lines: list[Line], width: int) -> Iterator[Text]:
-    """Where they part, or that they do not; what could not be compared."""
+def _verdict(
+    found: Comparison, lines: list[Line], errors: list[OutputError | None], tree: list[Text], width: int
+) -> Iterator[Text]:
+    """Where they part, or that they do not; what could not be compared; how `tree`, which shows the lines, is read."""
+    each = list(zip(lines, errors, strict=True))
     traces = (found.difference.before, found.difference.after)
     for name, trace in zip(found.names, traces, strict=True):
         if trace.error is not None:
@@ -185,7 +197,9 @@ def _verdict(found: Comparison, lines: list[Line], width: int) -> Iterator[Text]
         beyond = sum(error.beyond(found.tolerance) for error in found.errors.values())
         what = f"{first.path or 'the root'} ({type_in(traces[0], first)})" if first.kind == "module" else first.name
         yield from _wrapped(f"✗ they part first at {what}{where}: {by}", width, BAD)
-        yield from _wrapped(f"{calls(beyond)} of {len(found.compared):,} beyond the tolerance", width, "")
+        largest = _largest(found)
+        worse = f"; {largest}" if largest and (error.relative or 0) < _most(found) else ""
+        yield from _wrapped(f"{calls(beyond)} of {len(found.compared):,} beyond the tolerance{worse}", width, "")
         if not any(line.pair is not None and line.pair.before is first for line in lines):
             yield from _wrapped("the first of them is not in this part of the tree", width, NOTE)
     elif not found.compared:
@@ -194,9 +208,9 @@ def _verdict(found: Comparison, lines: list[Line], width: int) -> Iterator[Text]
         same = all(error.identical for error in found.compared)
         said = "identical" if same else "within the tolerance"
         said += ", as far as they were compared" if any(error.left_out for error in found.compared) else ""
-        worst = max(error.relative or 0 for error in found.compared)
-        far = "to the last bit" if same else f"largest relative error {worst:.2g}"
+        far = "to the last bit" if same else _largest(found)
         yield from _wrapped(f"{said}: the outputs of {calls(len(found.compared))}, {far}", width, "")
+    yield from _wrapped(_same_before(found), width, "")
     yield from _left_out(found, width)
     for name, sign in zip(found.names, (REMOVED, ADDED), strict=True):
         only = sum(pair.sign == sign for _, pair in found.difference.walk())
@@ -207,9 +221,35 @@ def _verdict(found: Comparison, lines: list[Line], width: int) -> Iterator[Text]
             f"{calls(found.uncompared)} of both could not be compared: a second run made other calls", width, NOTE
         )
     what = "largest errors and lowest cosine"
+    if any(line.shared and error is not None and (error.nonfinite or error.differing) for line, error in each):
+        what = f"{what}, counted together what is NaN, Inf or differs"
     yield from _wrapped(folded(lines, f", with their {what}", f", with their total times, {what}"), width, QUIET)
+    if any(error is not None and error.nonfinite and error.max_abs is not None for _, error in each):
+        yield from _wrapped(f"{SHORT}: NaN or Inf in one of both; the numbers are of what is finite", width, QUIET)
     if any(pair.time is not None for _, pair in found.difference.walk()):
-        yield from _wrapped(how("the second time", "the first"), width, QUIET)
+        yield from _wrapped(how("the second time", "the first", tree), width, QUIET)
+
+
+def _most(found: Comparison) -> float:
+    return max((error.relative or 0 for error in found.errors.values()), default=0)
+
+
+def _largest(found: Comparison) -> str:
+    """The largest relative error, and the first call that has it; "" where none has one."""
+    most = _most(found)
+    first = next((one for one, error in found.errors.items() if most and error.relative == most), None)
+    return "" if first is None else f"largest relative error {most:.2g} at {found.named(first)}"
+
+
+def _same_before(found: Comparison) -> str:
+    """Where the first difference is, if calls before it are identical to the last bit."""
+    before = 0
+    for one, error in found.errors.items():
+        if error.compared and not error.identical:
+            known = not before or (found.parted is not None and id(found.parted) == one)
+            return "" if known else f"first difference at {found.named(one)}, after {calls(before)} without any"
+        before += error.compared
+    return ""
 
 
 def _left_out(found: Comparison, width: int) -> Iterator[Text]:

@@ -17,6 +17,8 @@ from tracecall.views.merged import KEPT, STYLES, Column, folded, grid, how, time
 from tracecall.views.pairs import Line, Pairs, Shared, calls, seen, tree_lines, type_text
 
 FEW = 3  # unchanged calls in a row that are shown
+SEEN = 12  # cells from the first difference on that are to be seen
+BOTH = ("before", "after")
 REPEATS = 3  # modules alike that share a line
 
 
@@ -40,14 +42,15 @@ def diff(
     lines = list(_lines(shown, width, everything, depth, operations, fold))
     columns = [
         Column("", [type_text(line.pairs) for line in lines], lambda _: QUIET, right=False, rank=1, least=10),
-        *times(lines, ("before", "after"), spread=KEPT),
+        *times(lines, BOTH, BOTH, spread=KEPT),
     ]
-    parts: list[RenderableType] = [*_header(difference, names), Text(), *grid(lines, columns, width)]
+    tree = grid(lines, columns, width)
+    parts: list[RenderableType] = [*_header(difference, names), Text(), *tree]
     if shown.modules:
         parts += [Text(), *_modules(shown.modules, width, fold)]
     hidden = _hidden(difference, shown, everything, depth, operations)
     alike = folded(lines, " before and after", " before and after, with their total times")
-    return Group(*parts, Text(), *summary(difference, width, hidden=hidden, alike=alike))
+    return Group(*parts, Text(), *summary(difference, width, hidden=hidden, alike=alike, tree=tree))
 
 
 def _lines(
@@ -118,8 +121,19 @@ def _changes(changes: list[Change], width: int) -> Iterator[Text]:
         if cell_len(f"{what}  {before} → {after}") <= width:
             yield Text.assemble((f"{what}  ", QUIET), before, (" → ", NOTE), after)
         else:
+            before, after = _from_difference(before, after, width - room - 2)
             yield Text.assemble((f"{what}  ", QUIET), before)
             yield Text.assemble(" " * room, ("→ ", NOTE), after)
+
+
+def _from_difference(before: str, after: str, room: int) -> tuple[str, str]:
+    """Both without the parts before the first difference, where that would be out of sight."""
+    shorter = min(len(before), len(after))
+    same = next((i for i in range(shorter) if before[i] != after[i]), shorter)
+    if max(cell_len(before), cell_len(after)) <= room or cell_len(before[:same]) <= room - SEEN:
+        return before, after
+    start = max(before.rfind("[", 0, same), same - room // 2)  # of the shape that it is in
+    return (f"…{before[start:]}", f"…{after[start:]}") if start > 0 else (before, after)
 
 
 def _header(difference: Difference, names: tuple[str, str]) -> Iterator[Text]:
@@ -167,7 +181,7 @@ def _alike(modules: list[ModuleChange]) -> list[list[ModuleChange]]:
     return [same for part in parts for same in part]
 
 
-def summary(difference: Difference, width: int, *, hidden: list[str], alike: str) -> Iterator[Text]:
+def summary(difference: Difference, width: int, *, hidden: list[str], alike: str, tree: list[Text]) -> Iterator[Text]:
     """How many calls changed, what of them the tree does not show, and how many are slower or faster."""
     counts = Counter(pair.sign for _, pair in difference.walk())
     words = {"+": "added", "−": "removed", "→": "changed"}
@@ -187,7 +201,7 @@ def summary(difference: Difference, width: int, *, hidden: list[str], alike: str
     yield from _wrapped(said, width, "")
     yield from _wrapped(alike, width, QUIET)
     if timed:
-        yield from _wrapped(how("the time after", "that before"), width, QUIET)
+        yield from _wrapped(how("the time after", "that before", tree), width, QUIET)
 
 
 def _hidden(

@@ -21,7 +21,7 @@ def likeness(error: OutputError | None, tolerance: float) -> Hashable:
         return None
     return (
         error.beyond(tolerance),
-        error.max_abs is None,
+        None if error.max_abs is None else error.max_abs > 0,  # the same to the last bit, or not
         bool(error.nonfinite),
         error.differing is None,
         bool(error.differing),
@@ -64,15 +64,18 @@ def cosine(error: OutputError | None) -> str:
     return "1" if not error.max_abs else f"{error.cosine:.6f}"
 
 
-def odd(error: OutputError | None) -> str:
-    """What has no such numbers."""
+SHORT = "NaN/Inf"  # as it is written beside numbers
+
+
+def odd(error: OutputError | None, *, short: bool = False) -> str:
+    """What has no such numbers; `short` where it stands beside those, NaN first."""
     if error is None:
         return ""
     parts = []
+    if error.nonfinite:
+        parts.append(f"{labels.count(error.nonfinite)} {SHORT if short else 'NaN or Inf in one'}")
     if error.shapes is not None:
         parts.append(f"shapes {error.shapes[0]} and {error.shapes[1]}")
-    if error.nonfinite:
-        parts.append(f"{labels.count(error.nonfinite)} NaN or Inf in one")
     if error.differing is not None:
         parts.append(
             f"{labels.count(error.differing)} of {labels.count(error.elements)} differ" if error.differing else "same"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ STYLES = {"+": "green", "−": BAD, "→": NOTE, "✗": BAD}
 LEAST_LABEL = 16
 KEPT = 4  # the rank from which on columns stay longer than names
 SHORTEST_NAME = 12
+NOISY = "noisy"
 OPEN = 100  # a ratio that may be larger may be anything
 LEAST = 0.005  # and one that may be smaller: it would read 0.00
 
@@ -37,6 +39,7 @@ class Column:
     right: bool = True
     rank: int | None = None
     least: int = 0  # cells that it may shrink to before it goes
+    short: str = ""  # the title where all of its rank have no room for theirs
     over: list[str] | None = None  # for each line a text instead of its cells here and in the columns after it
     reach: int = 1  # how many columns such a text goes over
 
@@ -64,8 +67,10 @@ def grid(lines: list[Line], columns: list[Column], width: int) -> list[Text]:
         widths[i] += max(0, needed - _room(widths[i : i + column.reach]))
     label = _fit(columns, widths, lead + label, width) - lead
     title = " " * (lead + label)
+    short = {column.rank for column, size in zip(columns, widths, strict=True) if cell_len(column.title) > size}
     for column, size in zip(columns, widths, strict=True):
-        title += GAP + _aligned(column, column.title, size) if size else ""
+        shown = column.short if column.short and column.rank in short else column.title
+        title += GAP + _aligned(column, shown, size) if size else ""
     made = [Text(title.rstrip(), QUIET, no_wrap=True, overflow="ellipsis")] if title.strip() else []
     for i, (line, text) in enumerate(zip(lines, texts, strict=True)):
         if line.note is not None:
@@ -134,6 +139,7 @@ def _fit(columns: list[Column], widths: list[int], label: int, width: int) -> in
 
     Those that are KEPT go only where the shortest label leaves no room for them.
     """
+    whole, full = label, list(widths)
 
     def over() -> int:
         return max(0, label + sum(len(GAP) + size for size in widths if size) - width)
@@ -147,13 +153,49 @@ def _fit(columns: list[Column], widths: list[int], label: int, width: int) -> in
         for rank in range(first, end):
             if over():
                 widths[:] = [0 if column.rank == rank else size for column, size in zip(columns, widths, strict=True)]
+    return label if widths == full else _give_back(columns, widths, full, (label, whole), width)
+
+
+def _give_back(columns: list[Column], widths: list[int], full: list[int], sizes: tuple[int, int], width: int) -> int:
+    """Fill the room that is left, as what went was wider than what was wanted; the label's width.
+
+    It goes to the label, as far as others go for it; to columns that went, the highest rank first; to the rest of the
+    label; and to what shrank. Those with a short title have it together.
+    """
+    label, whole = sizes
+
+    def free() -> int:
+        return max(0, width - label - sum(len(GAP) + size for size in widths if size))
+
+    ranks: dict[int, list[int]] = {}
+    for i, column in enumerate(columns):
+        if column.rank is not None and full[i]:
+            ranks.setdefault(column.rank, []).append(i)
+    highest_first = [ranks[rank] for rank in sorted(ranks, reverse=True)]
+    for group in highest_first:
+        if any(columns[i].short and widths[i] < full[i] for i in group):
+            for i in group:
+                widths[i] = min(widths[i], columns[i].least)
+    label += max(0, min(free(), min(whole, LEAST_LABEL * 2) - label))
+    for group in highest_first:
+        least = [min(full[i], columns[i].least or full[i]) for i in group]
+        if not any(widths[i] for i in group) and sum(len(GAP) + size for size in least) <= free():
+            for i, size in zip(group, least, strict=True):
+                widths[i] = size
+    label += min(free(), whole - label)
+    for group in highest_first:
+        shrunk = [i for i in group if 0 < widths[i] < full[i]]
+        if any(columns[i].short for i in shrunk) and sum(full[i] - widths[i] for i in shrunk) > free():
+            continue
+        for i in shrunk:
+            widths[i] += min(free(), full[i] - widths[i])
     return label
 
 
-def times(lines: list[Line], names: tuple[str, str], *, spread: int) -> list[Column]:
+def times(lines: list[Line], names: tuple[str, str], short: tuple[str, str], *, spread: int) -> list[Column]:
     """Columns of both times, their ratio, what it may as well be, and whether that is a change.
 
-    `spread` is the rank of what the ratio may as well be.
+    `short` are the names where room is short, `spread` is the rank of what the ratio may as well be.
     """
     if not any(line.time for line in lines):
         return []
@@ -161,8 +203,10 @@ def times(lines: list[Line], names: tuple[str, str], *, spread: int) -> list[Col
     before, after = ([_taken(line.pairs, side, device) for line in lines] for side in (0, 1))
     unit, size, decimals = labels.unit(max(ns or 0 for ns in [*before, *after]))
 
-    def text(ns: int | None) -> str:
-        return "" if ns is None else f"{ns / size:.{decimals}f}"
+    def column(name: str, short: str, each: list[int | None]) -> Column:
+        cells = ["" if ns is None else f"{ns / size:.{decimals}f}" for ns in each]
+        title, short = (f"{one} {clock}{unit}" for one in (name, short))
+        return Column(title, cells, rank=2, least=max(map(cell_len, [*cells, short])), short=short)
 
     def style(i: int) -> str:
         time = lines[i].time
@@ -170,20 +214,24 @@ def times(lines: list[Line], names: tuple[str, str], *, spread: int) -> list[Col
 
     clock = "device " if device else ""
     return [
-        Column(f"{names[0]} {clock}{unit}", [text(ns) for ns in before], rank=2),
-        Column(f"{names[1]} {clock}{unit}", [text(ns) for ns in after], rank=2),
+        column(names[0], short[0], before),
+        column(names[1], short[1], after),
         Column("ratio", ["" if line.time is None else f"{line.time.ratio:.2f}" for line in lines], style),
         Column("", [_interval(line.time) for line in lines], lambda _: QUIET, right=False, rank=spread),
         Column("", [_verdict(line) for line in lines], style, right=False),
     ]
 
 
-def how(second: str, first: str) -> str:
-    """How a ratio is made, and when a call is said to be slower or faster."""
-    return (
-        f"ratio: {second} by {first}, and what it may as well be by the spread of both; slower or faster where all of "
-        f"that is beyond {MARGIN:g}, by {FEWEST} runs or more of each"
-    )
+def how(second: str, first: str, tree: list[Text]) -> str:
+    """How a ratio is made, when a call is said to be slower or faster, and what the signs in the drawn tree mean."""
+    drawn = "\n".join(line.plain for line in tree)
+    parts = [f"ratio: {second} by {first}, and what it may as well be by the spread of both"]
+    if re.search(r"…–\d|\d–…", drawn):
+        parts.append("…: an end that is not known")
+    if re.search(rf"\d  {NOISY}\b", drawn):
+        parts.append(f"{NOISY}: neither end is known")
+    parts.append(f"slower or faster where all of that is beyond {MARGIN:g}, by {FEWEST} runs or more of each")
+    return "; ".join(parts)
 
 
 def folded(lines: list[Line], what: str, timed: str) -> str:
@@ -216,7 +264,7 @@ def _interval(ratio: Ratio | None) -> str:
         return ""
     low = "…" if ratio.low is None or ratio.low < LEAST else f"{ratio.low:.2f}"
     high = "…" if ratio.high is None or ratio.high >= OPEN else f"{ratio.high:.2f}"
-    return "noisy" if low == high == "…" else f"{low}–{high}"
+    return NOISY if low == high == "…" else f"{low}–{high}"
 
 
 def _verdict(line: Line) -> str:

@@ -73,7 +73,7 @@ def _sentences(row: Row, failing: Call | None) -> Iterator[tuple[str, str]]:
             yield row.name, _CHAIN[row.name]
         return
     if call.fold is not None:
-        yield "fold", FOLDED
+        yield "fold", FOLDED if call.host_ns is not None else UNTIMED
         if call.fold.size > 1:
             return
     if call.hook is not None:
@@ -99,6 +99,7 @@ def _quoted(call: Call) -> str:
 
 LONGEST_QUOTE = 40
 FOLDED = "×N: N calls that are alike, with their total time; inside is one of them, with medians"
+UNTIMED = "×N: N calls that are alike; inside is one of them"
 _CHAIN = {
     "forward pre-hooks": "run before forward, and may replace its arguments",
     "forward": "the model's own code: the method that __call__ runs between the hooks",

@@ -21,6 +21,7 @@ from tracecall.views.rows import explained, rows
 from tracecall.views.styled import Line, Styles
 
 UNFOLDED = "×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all"
+UNTIMED = "×N: N calls alike; inside is one; --no-fold shows all"
 UNSTEADY = "~ the middle half of its runs spans more than half of its median"
 SIGNS = (  # each with how it is found in the tree
     ("→", r"\] → ", "input shapes → output shapes; one shape alone where both are the same"),
@@ -102,9 +103,10 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
     parts: list[Line | Text] = [*header(trace, width), Text(), *drawn]
     if explain and (signs := list(_signs(drawn, width))):
         parts += [Text(), *signs]
-    if any(row.call is not None and row.call.fold is not None for row in shown):
-        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(UNFOLDED, max(20, width)))]
     total = total_time(trace)
+    if any(row.call is not None and row.call.fold is not None for row in shown):
+        alike = UNFOLDED if total else UNTIMED
+        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(alike, max(20, width)))]
     if any(row.call is not None and unsteady(row.call, total) for row in shown):
         parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
     if trace.prediction:
