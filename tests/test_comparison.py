@@ -9,11 +9,11 @@ import pytest
 
 from tests.views.traces import cnn, hook, module, operation, spec, trace
 from tracecall.calls import Call, ModuleInfo, Trace
-from tracecall.comparison import Change, Difference, Pair, chosen, compare, matching, merged, taken, together
+from tracecall.cli import options
+from tracecall.comparison import Change, Difference, Pair, compare, matching, taken, together
 from tracecall.comparison.matching import match
 from tracecall.comparison.times import Ratio, ratio
 from tracecall.errors import TracecallError
-from tracecall.folding import folded
 
 
 def signs(before: Trace, after: Trace) -> list[str]:
@@ -280,13 +280,14 @@ def test_together_with_a_call_that_was_not_timed_is_not_known() -> None:
 # a part of what changed
 
 
-def part(found: Difference, **chosen_by: str) -> list[str]:
+def part(found: Difference, only: str | None = None, types: str | None = None) -> list[str]:
     """The pairs that are chosen, with their signs."""
-    return [pair.sign + pair.call.name for _, pair in _part(found, **chosen_by).walk()]
+    return [pair.sign + pair.call.name for _, pair in _part(found, only, types).walk()]
 
 
-def _part(found: Difference, **chosen_by: str) -> Difference:
-    return chosen(found, folded(merged(found), fold=False, **chosen_by))  # type: ignore[arg-type]
+def _part(found: Difference, only: str | None = None, types: str | None = None) -> Difference:
+    """What the commands show."""
+    return options.part(found, only, types) or found
 
 
 def test_a_path_of_either_trace_chooses_its_pairs() -> None:

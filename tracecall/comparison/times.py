@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from tracecall.calls import Call
+from tracecall.medians import known, median, total
 
 MARGIN = 1.1  # a ratio nearer to 1 is not called a change, however certain it is
 FEWEST = 5  # runs of each: the spread of fewer says little
@@ -36,11 +37,7 @@ def ratio(before: Call, after: Call) -> Ratio | None:
     The interval takes each median ± its interquartile range, in which the middle half of the runs lies however skewed
     they are. Slower, or faster, is only said if the whole interval is beyond MARGIN, with FEWEST runs of each.
     """
-    for device in (True, False):
-        one, other = _time(before, device), _time(after, device)
-        if one is not None and other is not None:
-            return _ratio(one, other, device)
-    return None
+    return together([[before]], [[after]])
 
 
 def together(before: Sequence[Sequence[Call]], after: Sequence[Sequence[Call]]) -> Ratio | None:
@@ -68,15 +65,16 @@ def taken(each: Sequence[Sequence[Call]], device: bool) -> Time | None:
     totals: list[Time] = []
     for calls in each:
         times = [_time(call, device) for call in calls]
-        known = [time for time in times if time is not None]
-        if not known or len(known) < len(times):
+        found = [time for time in times if time is not None]
+        if not found or len(found) < len(times):
             return None
-        totals.append(Time(sum(time.ns for time in known), _sum(time.spread_ns for time in known), _fewest(known)))
+        ns = sum(time.ns for time in found)
+        totals.append(Time(ns, total([time.spread_ns for time in found]), _fewest(found)))
     if len(totals) < 2:
         return totals[0] if totals else None
-    spreads = [time.spread_ns for time in totals if time.spread_ns is not None]
-    spread = _median(spreads) if len(spreads) == len(totals) else None
-    return Time(_median([time.ns for time in totals]), spread, _fewest(totals))
+    spreads = known([time.spread_ns for time in totals])
+    spread = None if spreads is None else median(spreads)
+    return Time(median([time.ns for time in totals]), spread, _fewest(totals))
 
 
 def _time(call: Call, device: bool) -> Time | None:
@@ -84,23 +82,8 @@ def _time(call: Call, device: bool) -> Time | None:
     return None if ns is None else Time(ns, spread, call.samples or 0)
 
 
-def _sum(spreads: Iterable[int | None]) -> int | None:
-    total = 0
-    for one in spreads:
-        if one is None:
-            return None
-        total += one
-    return total
-
-
 def _fewest(times: list[Time]) -> int:
     return min(time.samples for time in times)
-
-
-def _median(numbers: list[int]) -> int:
-    ordered = sorted(numbers)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
 
 
 def _ratio(before: Time, after: Time, device: bool) -> Ratio | None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import msgspec
 
 from tracecall.calls import Call, Fold, Site, TensorSpec, Trace
-from tracecall.folding.merging import known, median, merged, spread, totals
+from tracecall.folding.merging import merged, spread, totals
 from tracecall.folding.repeats import FEWEST, Item, may_repeat, repeats
 from tracecall.folding.signatures import Signatures
+from tracecall.medians import known, median, total
 
 WRITTEN_OUT = 6  # repeats that are no loop, each on a line of code of its own
 SAVED = 4  # lines that a group must spare: it adds one, and hides what runs in which order
@@ -128,7 +129,7 @@ class _Folding:
 
         Where those are many, only the ones that are far off even among them.
         """
-        times = known([_sum([_time(call) for call in repeat]) for repeat in each])
+        times = known([total([_time(call) for call in repeat]) for repeat in each])
         if times is None:
             return []
         middle = median(times)
@@ -198,11 +199,6 @@ def _quartiles(times: list[int]) -> int:
     return ordered[3 * len(times) // 4] - ordered[len(times) // 4]
 
 
-def _sum(times: list[int | None]) -> int | None:
-    found = known(times)
-    return None if found is None else sum(found)
-
-
 def _sizes(calls: list[Call]) -> list[int]:
     return [size for shape in _shapes(calls) for size in shape if isinstance(size, int)]
 
@@ -244,8 +240,8 @@ def _folded(call: Call, each: list[Call], *, inside: bool = False) -> Call:
 def _group(members: list[Call], each: list[list[Call]]) -> Call:
     """The line over calls that repeat in turn."""
     first = each[0][0]
-    hosts = [_sum([call.host_ns for call in repeat]) for repeat in each]
-    devices = [_sum([call.device_ns for call in repeat]) for repeat in each]
+    hosts = [total([call.host_ns for call in repeat]) for repeat in each]
+    devices = [total([call.device_ns for call in repeat]) for repeat in each]
     host, device = spread(hosts), spread(devices)
     paths = dict.fromkeys(call.path for repeat in each for call in repeat if call.kind == "module")
     return Call(
@@ -255,7 +251,7 @@ def _group(members: list[Call], each: list[list[Call]]) -> Call:
         "",
         host_ns=host.total_ns if host else None,
         device_ns=device.total_ns if device else None,
-        spread_ns=_sum([call.spread_ns for repeat in each for call in repeat]),
+        spread_ns=total([call.spread_ns for repeat in each for call in repeat]),
         children=members,
         internal=all(member.internal for member in members),
         fold=Fold(len(each), each[0][0].name, each[-1][-1].name, list(paths), host, device, len(each[0])),

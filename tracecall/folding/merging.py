@@ -8,25 +8,13 @@ from collections.abc import Sequence
 import msgspec
 
 from tracecall.calls import Call, Spread, TensorSpec, Value
+from tracecall.medians import known, median, total
 
 Shape = tuple[int | str, ...]
 
 # what is added up over calls that share a line, and of which one of them has the median
 _NUMBERS = ("host_ns", "host_self_ns", "device_ns", "device_self_ns", "spread_ns", "device_spread_ns", "flops",
             "output_bytes", "device_allocated")  # fmt: skip
-
-
-def median(numbers: Sequence[int]) -> int:
-    """The middle one, or the mean of the two in the middle."""
-    ordered = sorted(numbers)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) // 2
-
-
-def known(numbers: Sequence[int | None]) -> list[int] | None:
-    """Numbers, or None where one of them was not measured."""
-    found = [one for one in numbers if one is not None]
-    return found if len(found) == len(numbers) and found else None
 
 
 def spread(times: Sequence[int | None]) -> Spread | None:
@@ -37,10 +25,7 @@ def spread(times: Sequence[int | None]) -> Spread | None:
 
 def totals(call: Call, repeats: list[Call]) -> Call:
     """The call with what the repeats took together."""
-    changed: dict[str, int | None] = {}
-    for name in _NUMBERS:
-        found = known([getattr(one, name) for one in repeats])
-        changed[name] = None if found is None else sum(found)
+    changed = {name: total([getattr(one, name) for one in repeats]) for name in _NUMBERS}
     return msgspec.structs.replace(call, **changed)
 
 

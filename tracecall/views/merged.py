@@ -203,10 +203,10 @@ def times(lines: list[Line], names: tuple[str, str], short: tuple[str, str], *, 
     before, after = ([_taken(line.pairs, side, device) for line in lines] for side in (0, 1))
     unit, size, decimals = labels.unit(max(ns or 0 for ns in [*before, *after]))
 
-    def column(name: str, short: str, each: list[int | None]) -> Column:
+    def column(side: int, each: list[int | None]) -> Column:
         cells = ["" if ns is None else f"{ns / size:.{decimals}f}" for ns in each]
-        title, short = (f"{one} {clock}{unit}" for one in (name, short))
-        return Column(title, cells, rank=2, least=max(map(cell_len, [*cells, short])), short=short)
+        title, brief = (f"{name} {clock}{unit}" for name in (names[side], short[side]))
+        return Column(title, cells, rank=2, least=max(map(cell_len, [*cells, brief])), short=brief)
 
     def style(i: int) -> str:
         time = lines[i].time
@@ -214,8 +214,8 @@ def times(lines: list[Line], names: tuple[str, str], short: tuple[str, str], *, 
 
     clock = "device " if device else ""
     return [
-        column(names[0], short[0], before),
-        column(names[1], short[1], after),
+        column(0, before),
+        column(1, after),
         Column("ratio", ["" if line.time is None else f"{line.time.ratio:.2f}" for line in lines], style),
         Column("", [_interval(line.time) for line in lines], lambda _: QUIET, right=False, rank=spread),
         Column("", [_verdict(line) for line in lines], style, right=False),
