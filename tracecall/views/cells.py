@@ -12,6 +12,14 @@ _all_ordinary = re.compile(f"[ -~{ORDINARY}]*").fullmatch
 
 def cell_len(text: str) -> int:
     """The cells that a text takes."""
+    return len(text) if narrow(text) else measured(text)
+
+
+def narrow(text: str) -> bool:
+    """Whether each character of a text is known to take one cell, so that its length is its width.
+
+    Of ten thousand texts in a column this is asked once, of all of them together.
+    """
     if text.isascii() and text.isprintable():  # as most are, and sooner told
-        return len(text)
-    return len(text) if _all_ordinary(text) else measured(text)
+        return True
+    return _all_ordinary(text) is not None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tracecall.calls import Call, TensorSpec, Trace
 from tracecall.views import labels
-from tracecall.views.cells import cell_len
+from tracecall.views.cells import cell_len, narrow
 from tracecall.views.rows import Row
 
 BAR = 8
@@ -38,10 +38,11 @@ LAYOUTS = tuple(
 
 
 class Column(NamedTuple):
-    """A cell for each row, and how wide the widest is."""
+    """A cell for each row, how wide the widest is, and whether each character of each takes one cell."""
 
     cells: list[str]
     width: int
+    narrow: bool = True
 
 
 def columns(trace: Trace, rows: list[Row], total: int, each: list[str]) -> Callable[[Layout], dict[str, Column]]:
@@ -85,7 +86,9 @@ def columns(trace: Trace, rows: list[Row], total: int, each: list[str]) -> Calla
 
 
 def _column(cells: list[str]) -> Column:
-    return Column(cells, max(map(cell_len, set(cells)), default=0))
+    different = set(cells)
+    whole = narrow("".join(different))
+    return Column(cells, max(map(len if whole else cell_len, different), default=0), whole)
 
 
 def total_time(trace: Trace) -> int:
@@ -116,12 +119,8 @@ def _shape_texts(row: Row) -> tuple[str, str]:
 
 def _elsewhere(rows: list[Row]) -> bool:
     """Whether a call gave something on an accelerator: where all is on the CPU, no column says so."""
-    for row in rows:
-        if row.call is not None:
-            for value in row.call.output:
-                if isinstance(value.value, TensorSpec) and value.value.device != "cpu":
-                    return True
-    return False
+    values = [value.value for row in rows if row.call is not None for value in row.call.output]
+    return bool({value.device for value in values if isinstance(value, TensorSpec)} - {"cpu"})
 
 
 def _device_text(row: Row) -> str:
@@ -135,9 +134,10 @@ def _device_text(row: Row) -> str:
 
 
 def _time_text(row: Row, total: int, size: float, decimals: int) -> str:
-    if row.call is None or row.call.host_ns is None:
+    call = row.call
+    if call is None or call.host_ns is None:
         return ""
-    return f"{'~' if unsteady(row.call, total) else ''}{row.call.host_ns / size:.{decimals}f}"
+    return f"{'~' if call.spread_ns and unsteady(call, total) else ''}{call.host_ns / size:.{decimals}f}"
 
 
 def _device_time_text(row: Row, size: float, decimals: int) -> str:

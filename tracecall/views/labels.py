@@ -31,7 +31,7 @@ def bounded(text: str) -> str:
 
 def shape(spec: TensorSpec, *, roomy: bool = True) -> str:
     """Sizes in brackets: "[1, 3, 28, 28]", or "[1,3,28,28]" where room is short; "[]" is a scalar."""
-    return "[" + (", " if roomy else ",").join(map(str, spec.shape)) + "]"
+    return _sizes(spec.shape)[0 if roomy else 1]
 
 
 def tensor(spec: TensorSpec, *, roomy: bool = True) -> str:
@@ -157,6 +157,8 @@ def arrow(call: Call, *, roomy: bool) -> str:
 
 def arrows(call: Call) -> tuple[str, str]:
     """The same as it is written with room, and where room is short."""
+    if (texts := _one_to_one(call)) is not None:
+        return texts
     inputs = tuple([value.value for value in call.inputs if isinstance(value.value, TensorSpec)])
     if call.kind == "operation":
         # its parameters say nothing about the data's shapes, unless there is nothing else
@@ -176,7 +178,28 @@ _OWN = ("parameter", "buffer")
 Given = tuple[TensorSpec | str, ...]
 
 
+def _one_to_one(call: Call) -> tuple[str, str] | None:
+    """The same as `_flow`, at once, of one ordinary tensor in and one out of the same dtype; None of others."""
+    if len(call.inputs) != 1 or len(call.output) != 1 or call.error is not None:
+        return None
+    one, other = call.inputs[0].value, call.output[0].value
+    if isinstance(one, str) or isinstance(other, str) or one.dtype != other.dtype:
+        return None
+    if one.layout or one.type or other.layout or other.type:
+        return None
+    (left, short), (right, tight) = _sizes(one.shape), _sizes(other.shape)
+    if call.kind == "operation" and left == right:
+        return left, short
+    return f"{left} → {right}", f"{short} → {tight}"
+
+
 @functools.lru_cache(maxsize=1024)  # a long trace has the same few shapes again and again
+def _sizes(shape: tuple[int | str, ...]) -> tuple[str, str]:
+    sizes = list(map(str, shape))
+    return f"[{', '.join(sizes)}]", f"[{','.join(sizes)}]"
+
+
+@functools.lru_cache(maxsize=1024)
 def _flow(kind: str, inputs: tuple[TensorSpec, ...], given: Given) -> tuple[str, str]:
     lefts, rights = _sides(inputs, given)
     if not rights[0]:  # no tensor

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from tracecall.calls import Call, Trace
 from tracecall.views import labels, names
-from tracecall.views.cells import cell_len
-from tracecall.views.columns import GAP, LAYOUTS, columns, total_time
+from tracecall.views.cells import cell_len, narrow
+from tracecall.views.columns import GAP, LAYOUTS, Column, columns, total_time
 from tracecall.views.fitting import SHORTEST_GUIDE, Fitted, fitted, needed
 from tracecall.views.header import BAD, NOTE, QUIET, TIME
 from tracecall.views.rows import Row, guide_below
@@ -100,15 +100,15 @@ def _drawn(rows: list[Row], fits: Fitted, width: int, total: int, below: list[st
     A long tree has few texts that differ: each is finished once.
     """
     widths = fits.widths
+    labelled = _labels(rows, fits.label, widths["type"])
     caught = [row.call is not None and row.call.error is not None and row.call.error.caught for row in rows]
     finished = [
-        _bars(rows, size, total) if name == "bar" else _finished(name, size, fits.columns[name].cells, caught)
+        _bars(rows, size, total) if name == "bar" else _finished(name, size, fits.columns[name], caught)
         for name, size in widths.items()
         if size and name != "type"
     ]
     cells = needed(fits.label, widths)  # of every line, since each piece is as wide as its column
-    labelled = functools.cache(functools.partial(_label, fits.label, widths["type"]))
-    for row, under, *pieces in zip(rows, below, *finished, strict=True):
+    for row, under, label, *pieces in zip(rows, below, labelled, *finished, strict=True):
         if row.says:
             yield from _sentence(row, width)
         elif row.note is not None:
@@ -116,29 +116,46 @@ def _drawn(rows: list[Row], fits: Fitted, width: int, total: int, below: list[st
             row.note.overflow = "ellipsis"
             yield row.note
         else:
-            folded = row.call is not None and row.call.fold is not None
-            yield Line([*labelled(row.guide, row.name, row.style, row.type, folded), *pieces], cells)
+            yield Line([*label, *pieces], cells)
             if under:
                 yield Line([(under, QUIET)], cell_len(under))
 
 
-def _label(label: int, typed: int, guide: str, name: str, style: str, kind: str, folded: bool) -> list[Piece]:
-    """What stands at the left of a line: the way to a name, the name and its type."""
-    with_type = typed and kind
-    room = label if with_type or not typed else label + len(GAP) + typed
+def _labels(rows: list[Row], label: int, typed: int) -> list[list[Piece]]:
+    """What stands at the left of each line: the way to a name, the name and its type, where types have room."""
+    whole = narrow("".join([row.name for row in rows]))
+    types = {kind: (GAP + labels.pad(kind, typed), QUIET) for kind in {row.type for row in rows} if typed and kind}
+    found = []
+    for row in rows:
+        kind = types.get(row.type)
+        room = label if kind or not typed else label + len(GAP) + typed
+        left = room - len(row.guide)
+        if whole and len(row.name) <= left:
+            pieces = [(row.guide, QUIET), (row.name.ljust(left), row.style)]
+        else:
+            pieces = _cut_label(row, room)
+        if kind:
+            pieces.append(kind)
+        found.append(pieces)
+    return found
+
+
+def _cut_label(row: Row, room: int) -> list[Piece]:
+    """The way to a name and the name in `room` cells."""
+    guide, name = row.guide, row.name
+    folded = row.call is not None and row.call.fold is not None
     least = max(SHORTEST_NAME, names.least(name)[1]) if folded else SHORTEST_NAME
     if len(guide) + least > room:
         guide = _cut_guide(guide, room - min(least, cell_len(name)))
-    name = names.cut_name(name, room - len(guide), folded=folded)
-    pieces = [(guide, QUIET), (name, style)]
-    if with_type:
-        pieces.append((GAP + labels.pad(kind, typed), QUIET))
-    return pieces
+    return [(guide, QUIET), (names.cut_name(name, room - len(guide), folded=folded), row.style)]
 
 
-def _finished(name: str, size: int, column: list[str], caught: list[bool]) -> list[Piece]:
+def _finished(name: str, size: int, column: Column, caught: list[bool]) -> list[Piece]:
     """The cells of a column, each exactly `size` wide; red where something failed and nothing caught it."""
     style, right = STYLES.get(name, ""), name in RIGHT
+    if column.narrow and column.width <= size and "✗" not in "".join(column.cells):
+        fill = str.rjust if right else str.ljust
+        return [(GAP + fill(cell, size), style) for cell in column.cells]
     cut = {"from": _cut_source, "shapes": _cut_shapes}.get(name)
 
     @functools.cache
@@ -152,7 +169,7 @@ def _finished(name: str, size: int, column: list[str], caught: list[bool]) -> li
         shown = cell + " " * left if left >= 0 and len(cell) <= size else labels.pad(cell, size)
         return GAP + shown, BAD if "✗" in cell and not caught else style
 
-    return list(map(finished, column, caught))
+    return list(map(finished, column.cells, caught))
 
 
 def _bars(rows: list[Row], size: int, total: int) -> list[Piece]:

@@ -52,10 +52,10 @@ def explained(trace: Trace, shown: list[Row]) -> Iterator[Row]:
     failing = trace.failing()
     for i, row in enumerate(shown):
         yield row
-        for kind, sentence in _sentences(row, failing):
+        for kind in _kinds(row, failing):
             if kind not in said:
                 said.add(kind)
-                yield Row(guide_below(row, shown[i + 1] if i + 1 < len(shown) else None), "", says=sentence)
+                yield Row(guide_below(row, shown[i + 1] if i + 1 < len(shown) else None), "", says=_said(kind, row))
 
 
 def guide_below(row: Row, following: Row | None) -> str:
@@ -65,30 +65,52 @@ def guide_below(row: Row, following: Row | None) -> str:
     return below + "│  " if deeper else below  # the line to what stands inside goes on
 
 
-def _sentences(row: Row, failing: Call | None) -> Iterator[tuple[str, str]]:
-    """What there is to say about a row: the kind of thing that it is, and a sentence about that kind."""
+def _kinds(row: Row, failing: Call | None) -> Iterator[str]:
+    """What a row is an example of, each of which there is a sentence about."""
     call = row.call
     if call is None:
-        if row.name in _CHAIN:
-            yield row.name, _CHAIN[row.name]
+        if row.name in SENTENCES:
+            yield row.name
         return
     if call.fold is not None:
-        yield "fold", FOLDED if call.host_ns is not None else UNTIMED
+        yield "fold"
         if call.fold.size > 1:
             return
     if call.hook is not None:
-        name = "register_" + ("module_" if call.hook.scope == "global" else "") + call.hook.when.replace(" ", "_")
-        yield "hook", f"a hook: a function that {name.replace('pre-hook', 'pre_hook')} added; __call__ calls it"
+        yield "hook"
     elif call.kind == "operation":
-        yield "operation", "an operation: it runs inside forward, without a __call__ and without hooks"
-    elif not row.guide:
-        yield "root", "model(x) runs type(model).__call__: the hooks and, between them, forward"
+        yield "operation"
     else:
-        yield "submodule", f"a submodule: {_quoted(call)} is a __call__ of its own, with its own hooks and forward"
+        yield "submodule" if row.guide else "root"
     if call.error is not None and call.error.caught:
-        yield "caught", "✗ it raised an exception, and so has no output; the code around it caught the exception"
+        yield "caught"
     elif call is failing:
-        yield "failed", "✗ it raised an exception, and so has no output; the calls around it ended with it"
+        yield "failed"
+
+
+SENTENCES = {  # of each kind of row, named after what was called
+    "forward pre-hooks": "run before forward, and may replace its arguments",
+    "forward": "the model's own code: the method that __call__ runs between the hooks",
+    "forward hooks": "run after forward, and may replace its output",
+    "fold": "×N: N calls that are alike, with their total time; inside is one of them, with medians",
+    "untimed fold": "×N: N calls that are alike; inside is one of them",
+    "hook": "a hook: a function that {registrar} added; __call__ calls it",
+    "operation": "an operation: it runs inside forward, without a __call__ and without hooks",
+    "root": "model(x) runs type(model).__call__: the hooks and, between them, forward",
+    "submodule": "a submodule: {expression} is a __call__ of its own, with its own hooks and forward",
+    "caught": "✗ it raised an exception, and so has no output; the code around it caught the exception",
+    "failed": "✗ it raised an exception, and so has no output; the calls around it ended with it",
+}
+LONGEST_QUOTE = 40
+
+
+def _said(kind: str, row: Row) -> str:
+    call = row.call
+    if call is None:
+        return SENTENCES[kind]
+    if kind == "fold" and call.host_ns is None:
+        kind = "untimed fold"
+    return SENTENCES[kind].format(expression=_quoted(call), registrar=_registrar(call))
 
 
 def _quoted(call: Call) -> str:
@@ -97,14 +119,12 @@ def _quoted(call: Call) -> str:
     return labels.safe(written) if written and len(written) <= LONGEST_QUOTE else "this"
 
 
-LONGEST_QUOTE = 40
-FOLDED = "×N: N calls that are alike, with their total time; inside is one of them, with medians"
-UNTIMED = "×N: N calls that are alike; inside is one of them"
-_CHAIN = {
-    "forward pre-hooks": "run before forward, and may replace its arguments",
-    "forward": "the model's own code: the method that __call__ runs between the hooks",
-    "forward hooks": "run after forward, and may replace its output",
-}
+def _registrar(call: Call) -> str:
+    """The method that registers such a hook: "register_forward_pre_hook"."""
+    if call.hook is None:
+        return ""
+    when = call.hook.when.replace(" ", "_").replace("pre-hook", "pre_hook")
+    return "register_" + ("module_" if call.hook.scope == "global" else "") + when
 
 
 def _chain(trace: Trace, call: Call, operations: str) -> Iterator[Row]:
@@ -198,7 +218,11 @@ def _siblings(calls: list[Call], operations: str, root: bool = False) -> list[Si
     """The calls that are shown, each with whether it is the last and what stands before it."""
     if not calls:
         return []
-    shown = [alone(call, operations, root) for call in calls if _shown(call, operations, root)]
+    shown = [
+        call if call.fold is None else alone(call, operations, root)
+        for call in calls
+        if call.kind != "operation" or _shown(call, operations, root)
+    ]
     last = len(shown) - 1
     return [(call, i == last, shown[i - 1] if i else None) for i, call in enumerate(shown)]
 

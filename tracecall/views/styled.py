@@ -19,6 +19,7 @@ class Styles(dict[str, tuple[str, str]]):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
+        self.coloured = console.color_system is not None
 
     def __missing__(self, style: str) -> tuple[str, str]:
         with self.console.capture() as captured:
@@ -33,16 +34,19 @@ class Line(Struct):
 
     pieces: list[Piece]
     cells: int
+    joined: str | None = None  # the pieces' text, once it was asked for
 
     @property
     def plain(self) -> str:
         """The text without styles, of whatever width."""
-        return "".join([text for text, _ in self.pieces]).rstrip()
+        if self.joined is None:
+            self.joined = "".join([text for text, _ in self.pieces]).rstrip()
+        return self.joined
 
     def printed(self, width: int, styles: Styles) -> str:
         """What is printed of it in `width` cells."""
         plain = self.plain if self.cells <= width else _cut(self.plain, width)
-        if styles.console.color_system is None:
+        if not styles.coloured:
             return plain
         found, begin = [], 0
         for text, style in self.pieces:
