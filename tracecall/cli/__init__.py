@@ -6,10 +6,8 @@ when something is to be printed, so that help and refusals are there at once.
 
 from __future__ import annotations
 
-import atexit
-import os
 import sys
-import threading
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -17,14 +15,15 @@ import typer
 from tracecall.cli import compare, diff, explain, output, run, shapes, show
 from tracecall.errors import TracecallError
 
-app = typer.Typer(
-    name="tracecall",
-    help="Show what a PyTorch model(x) really does: __call__, hooks, forward and submodules, with shapes and times.",
-    invoke_without_command=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+SUMMARY = "Show what a PyTorch model(x) really does: __call__, hooks, forward and submodules, with shapes and times."
+COMMANDS: dict[str, Callable[..., int | None]] = {
+    "run": run.run,
+    "show": show.show,
+    "shapes": shapes.shapes,
+    "explain": explain.explain,
+    "diff": diff.diff,
+    "compare": compare.compare,
+}
 
 
 def main() -> None:
@@ -33,7 +32,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to fail
     try:
-        status = app(standalone_mode=False)
+        status = _app()(standalone_mode=False)
     except TracecallError as error:
         status = output.refuse(str(error), error.details)
     except typer.Abort:
@@ -48,25 +47,30 @@ def main() -> None:
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def entry() -> None:
-    """The command itself: `main`, and then an end without taking torch apart object by object (half a second)."""
-    try:
-        main()
-    except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else 0
-        if threading.active_count() > 1:  # the model's own threads are waited for, as Python does
-            raise
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
 def _command() -> str:
     """The command that was typed, or `tracecall` where none was."""
     # from what was typed: not every refusal of the option parser knows its command
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    return " ".join(["tracecall", *(name for name in sys.argv[1:2] if name in names)])
+    return " ".join(["tracecall", *_typed()])
+
+
+def _app() -> typer.Typer:
+    """The command that was typed, or all of them where none was: typer takes two milliseconds to read each."""
+    app = typer.Typer(
+        name="tracecall",
+        help=SUMMARY,
+        invoke_without_command=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name in _typed() or COMMANDS:
+        app.command(name)(COMMANDS[name])
+    return app
+
+
+def _typed() -> list[str]:
+    return [name for name in sys.argv[1:2] if name in COMMANDS]
 
 
 def _version(wanted: bool) -> None:
@@ -77,7 +81,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     context: typer.Context,
     version: Annotated[
@@ -86,11 +89,3 @@ def _root(
 ) -> None:
     if context.invoked_subcommand is None:
         output.write(context.get_help() + "\n")
-
-
-app.command()(run.run)
-app.command()(show.show)
-app.command()(shapes.shapes)
-app.command()(explain.explain)
-app.command()(diff.diff)
-app.command()(compare.compare)
