@@ -155,7 +155,8 @@ def _finished(name: str, size: int, column: Column, caught: list[bool]) -> list[
     style, right = STYLES.get(name, ""), name in RIGHT
     if column.narrow and column.width <= size and "✗" not in "".join(column.cells):
         fill = str.rjust if right else str.ljust
-        return [(GAP + fill(cell, size), style) for cell in column.cells]
+        pieces = {cell: (GAP + fill(cell, size), style) for cell in set(column.cells)}
+        return [pieces[cell] for cell in column.cells]
     cut = {"from": _cut_source, "shapes": _cut_shapes}.get(name)
 
     @functools.cache

@@ -34,18 +34,23 @@ class Line(Struct):
 
     pieces: list[Piece]
     cells: int
-    joined: str | None = None  # the pieces' text, once it was asked for
+    joined: str | None = None  # the text without styles, once it was asked for
 
     @property
     def plain(self) -> str:
         """The text without styles, of whatever width."""
         if self.joined is None:
-            self.joined = "".join([text for text, _ in self.pieces]).rstrip()
+            self.joined = self._text()
         return self.joined
+
+    def _text(self) -> str:
+        return "".join([text for text, _ in self.pieces]).rstrip()
 
     def printed(self, width: int, styles: Styles) -> str:
         """What is printed of it in `width` cells."""
-        plain = self.plain if self.cells <= width else _cut(self.plain, width)
+        plain = self._text() if self.joined is None else self.joined  # what is printed once is not kept
+        if self.cells > width:
+            plain = _cut(plain, width)
         if not styles.coloured:
             return plain
         found, begin = [], 0
