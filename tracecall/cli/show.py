@@ -52,8 +52,14 @@ def show(
     gc.disable()  # nothing of a trace goes in circles, and the process ends soon
     spare(shown, [Source("the file that is shown", file)])
     trace = load(file)
+    _SHOWN.append(trace)
     _check(trace, shown)
     show_trace(trace, shown)
+
+
+_SHOWN: list[
+    Trace
+] = []  # kept to the end of the process: to take ten thousand calls apart takes as long as to fold them
 
 
 def _check(trace: Trace, shown: Shown) -> None:

@@ -61,8 +61,8 @@ def columns(trace: Trace, rows: list[Row], total: int, each: list[str]) -> Calla
     device_time = _column([_device_time_text(row, size, decimals) for row in rows] if launched else blank)
     bar = Column(blank, BAR if total and any(row.call is not None for row in rows) else 0)  # drawn once it has a width
     totals = labels.parameters(trace)
-    numbers = {brief: functools.cache(labels.brief if brief else labels.count) for brief in (False, True)}
-    parameters = functools.cache(lambda brief: _column([_parameters(totals, row, numbers[brief]) for row in rows]))
+    counts = [_parameters(totals, row) for row in rows]
+    parameters = functools.cache(lambda brief: _column(_numbers(counts, labels.brief if brief else labels.count)))
     root = trace.modules.get("")
     place = functools.cache(functools.partial(_place, root.source.file if root and root.source else None))
     line = _column([_line_text(row, place) for row in rows])
@@ -147,15 +147,20 @@ def _device_time_text(row: Row, size: float, decimals: int) -> str:
     return f"{row.call.device_ns / size:.{decimals}f}"
 
 
-def _parameters(totals: dict[str, int], row: Row, number: Callable[[int], str]) -> str:
-    """The parameters of a module with everything below it; blank for one that has none."""
+def _parameters(totals: dict[str, int], row: Row) -> int:
+    """The parameters of a module with everything below it."""
     call = row.call
     if call is None or (call.kind != "module" and (call.fold is None or call.fold.size == 1)):
-        return ""
-    total = totals.get(call.path, 0)
+        return 0
     if call.fold is not None and not call.fold.inside:
-        total = sum(totals.get(path, 0) for path in call.fold.paths)
-    return number(total) if total else ""
+        return sum(totals.get(path, 0) for path in call.fold.paths)
+    return totals.get(call.path, 0)
+
+
+def _numbers(counts: list[int], number: Callable[[int], str]) -> list[str]:
+    """Numbers as text; blank for none."""
+    texts = {count: number(count) if count else "" for count in set(counts)}
+    return [texts[count] for count in counts]
 
 
 def _line_text(row: Row, place: Callable[[str, bool], str | None]) -> str:

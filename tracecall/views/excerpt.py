@@ -42,7 +42,7 @@ def excerpt(trace: Trace, call: Call, width: int = 92) -> list[str]:
         shown.append(Row("", "…", note=Text("…")))
     # how many parameters a module has says nothing about a shape
     bare = {path: msgspec.structs.replace(info, parameters=0) for path, info in trace.modules.items()}
-    drawn = lines(msgspec.structs.replace(trace, modules=bare), shown, width - len(MARK))
+    drawn = lines(msgspec.structs.replace(trace, modules=bare), shown, width - len(MARK)).lines
     titles = len(drawn) - len(shown)
     return [(MARK if i - titles == marked else " " * len(MARK)) + line.plain.rstrip() for i, line in enumerate(drawn)]
 

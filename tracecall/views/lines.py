@@ -6,6 +6,7 @@ import functools
 import re
 import textwrap
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from rich.text import Text
 
@@ -27,7 +28,14 @@ SHORTEST_SOURCE = 14
 HOT = "◂"
 
 
-def lines(trace: Trace, rows: list[Row], width: int) -> list[Line | Text]:
+class Drawn(NamedTuple):
+    """The tree as lines, and the cells that they have in each column; in "closed" names that tell what is hidden."""
+
+    lines: list[Line | Text]
+    columns: dict[str, list[Piece]]
+
+
+def lines(trace: Trace, rows: list[Row], width: int) -> Drawn:
     """Rows as lines with aligned columns; where room is short, the columns that say least are left out first.
 
     What one of the calls took that share a row stands at the end of its line, or else on one of its own below it.
@@ -43,7 +51,10 @@ def lines(trace: Trace, rows: list[Row], width: int) -> list[Line | Text]:
     fits = fitted(rows, written, titles, longest, width)
     title = _title(titles, fits)
     below = [""] * len(rows) if fits.layout.beside else _below(rows, each, width)
-    return [*([title] if title.plain else []), *_drawn(rows, fits, width, total, below)]
+    finished = _columns(rows, fits, total)
+    drawn = _drawn(rows, fits, width, finished, below)
+    closed = [(row.name, row.style) for row in rows if row.call is not None and row.call.closed and row.call.children]
+    return Drawn([*([title] if title.plain else []), *drawn], {**finished, "closed": closed})
 
 
 def _below(rows: list[Row], each: list[str], width: int) -> list[str]:
@@ -94,21 +105,23 @@ def _ungrouped(calls: list[Call]) -> list[Call]:
     ]
 
 
-def _drawn(rows: list[Row], fits: Fitted, width: int, total: int, below: list[str]) -> Iterator[Line | Text]:
-    """The rows as lines, their cells in columns, what stands `below` one on the next line.
-
-    A long tree has few texts that differ: each is finished once.
-    """
-    widths = fits.widths
-    labelled = _labels(rows, fits.label, widths["type"])
+def _columns(rows: list[Row], fits: Fitted, total: int) -> dict[str, list[Piece]]:
+    """The cells of those columns that have room, each as it is drawn; equal ones are one object."""
     caught = [row.call is not None and row.call.error is not None and row.call.error.caught for row in rows]
-    finished = [
-        _bars(rows, size, total) if name == "bar" else _finished(name, size, fits.columns[name], caught)
-        for name, size in widths.items()
+    return {
+        name: _bars(rows, size, total) if name == "bar" else _finished(name, size, fits.columns[name], caught)
+        for name, size in fits.widths.items()
         if size and name != "type"
-    ]
-    cells = needed(fits.label, widths)  # of every line, since each piece is as wide as its column
-    for row, under, label, *pieces in zip(rows, below, labelled, *finished, strict=True):
+    }
+
+
+def _drawn(
+    rows: list[Row], fits: Fitted, width: int, finished: dict[str, list[Piece]], below: list[str]
+) -> Iterator[Line | Text]:
+    """The rows as lines, their cells in columns, what stands `below` one on the next line."""
+    labelled = _labels(rows, fits.label, fits.widths["type"])
+    cells = needed(fits.label, fits.widths)  # of every line, since each piece is as wide as its column
+    for row, under, label, *pieces in zip(rows, below, labelled, *finished.values(), strict=True):
         if row.says:
             yield from _sentence(row, width)
         elif row.note is not None:

@@ -34,23 +34,15 @@ class Line(Struct):
 
     pieces: list[Piece]
     cells: int
-    joined: str | None = None  # the text without styles, once it was asked for
 
     @property
     def plain(self) -> str:
         """The text without styles, of whatever width."""
-        if self.joined is None:
-            self.joined = self._text()
-        return self.joined
-
-    def _text(self) -> str:
         return "".join([text for text, _ in self.pieces]).rstrip()
 
     def printed(self, width: int, styles: Styles) -> str:
         """What is printed of it in `width` cells."""
-        plain = self._text() if self.joined is None else self.joined  # what is printed once is not kept
-        if self.cells > width:
-            plain = _cut(plain, width)
+        plain = self.plain if self.cells <= width else _cut(self.plain, width)
         if not styles.coloured:
             return plain
         found, begin = [], 0

@@ -14,21 +14,22 @@ from rich.text import Text
 from tracecall.calls import Trace
 from tracecall.folding import folded, limited
 from tracecall.views.below import failure, findings_lines, prediction
-from tracecall.views.columns import total_time, unsteady
+from tracecall.views.columns import total_time
 from tracecall.views.header import QUIET, header
 from tracecall.views.lines import lines
 from tracecall.views.rows import explained, rows
-from tracecall.views.styled import Line, Styles
+from tracecall.views.styled import Line, Piece, Styles
 
 UNFOLDED = "×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all"
 UNTIMED = "×N: N calls alike; inside is one; --no-fold shows all"
 UNSTEADY = "~ the middle half of its runs spans more than half of its median"
-SIGNS = (  # each with how it is found in the tree
-    ("→", r"\] → ", "input shapes → output shapes; one shape alone where both are the same"),
-    ("█", "[▏▎▍▌▋▊▉█]", "its share of the whole time"),
-    ("◂", "◂", "the costliest module of its level, a quarter of the whole time or more"),
-    (":24", r" :\d+", "the line of code that made the call"),
-    ("←", " ← ", "what its input came from"),
+SIGNS = (  # each with the column that it stands in, and how it is found there
+    ("+3", "closed", r"  \+\d+$", "calls inside it that are not shown"),
+    ("→", "shapes", r"\] → ", "input shapes → output shapes; one shape alone where both are the same"),
+    ("█", "bar", "[▏▎▍▌▋▊▉█]", "its share of the whole time"),
+    ("◂", "bar", "◂", "the costliest module of its level, a quarter of the whole time or more"),
+    (":24", "line", r" :\d+", "the line of code that made the call"),
+    ("←", "from", " ← ", "what its input came from"),
 )
 
 
@@ -100,14 +101,13 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
     if explain:
         shown = list(explained(upper, shown))
     drawn = lines(upper, shown, width)
-    parts: list[Line | Text] = [*header(trace, width), Text(), *drawn]
-    if explain and (signs := list(_signs(drawn, width))):
+    parts: list[Line | Text] = [*header(trace, width), Text(), *drawn.lines]
+    if explain and (signs := list(_signs(drawn.columns, width))):
         parts += [Text(), *signs]
-    total = total_time(trace)
     if any(row.call is not None and row.call.fold is not None for row in shown):
-        alike = UNFOLDED if total else UNTIMED
+        alike = UNFOLDED if total_time(trace) else UNTIMED
         parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(alike, max(20, width)))]
-    if any(row.call is not None and unsteady(row.call, total) for row in shown):
+    if any("~" in time for time, _ in drawn.columns.get("time", [])):
         parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
     if trace.prediction:
         parts += [Text(), *prediction(trace, width)]
@@ -118,10 +118,9 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
     return parts
 
 
-def _signs(drawn: list[Line | Text], width: int) -> Iterator[Text]:
-    """What the signs in a tree mean, of those that it has."""
-    every = "\n".join(line.plain for line in drawn)
-    for sign, seen, meaning in SIGNS:
-        if re.search(seen, every):
+def _signs(columns: dict[str, list[Piece]], width: int) -> Iterator[Text]:
+    """What the signs in a tree mean, of those that its columns have."""
+    for sign, column, seen, meaning in SIGNS:
+        if any(re.search(seen, cell) for cell, _ in columns.get(column, [])):
             for i, words in enumerate(textwrap.wrap(meaning, max(1, width - 5))):
                 yield Text(f"{'' if i else sign:<5}{words}", QUIET, no_wrap=True, overflow="ellipsis")
