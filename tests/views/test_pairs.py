@@ -66,6 +66,29 @@ def test_a_call_that_failed_stands_alone() -> None:
     ]
 
 
+def growing(rounds: int, *odd: int) -> Trace:
+    """A loop over one module, of sizes that grow; where it is odd, of others."""
+    sizes = [(1, i * 10 if i in odd else i) for i in range(1, rounds + 1)]
+    inside = [module("decoder", "Decoder", size, (1,), module("fc", "Linear", size, (1,))) for size in sizes]
+    return trace(module("Net", "Net", (1,), (1,), *inside, path=""))
+
+
+def test_the_rounds_of_a_loop_that_grows_share_a_line() -> None:
+    """No line tells their sizes. One whose sizes changed keeps its own, as that is told."""
+    assert names(growing(9), growing(9)) == ["decoder ×9", "fc"]
+    assert names(growing(9), growing(9, 5)) == [
+        *("decoder ×4", "fc"),
+        *("→decoder", "→fc"),
+        *("decoder ×4", "fc"),
+    ]
+
+
+def test_modules_that_differ_in_sizes_share_none() -> None:
+    """They are several."""
+    made = trace(module("Net", "Net", (1,), (1,), *(module(f"fc.{i}", "Linear", (i,), (1,)) for i in range(4)), path=""))
+    assert names(made, made) == ["fc.0", "fc.1", "fc.2", "fc.3"]
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_finding_sets_its_call_apart(side: int) -> None:
     """In either trace."""

@@ -18,11 +18,15 @@ FEWEST = 3  # fewer share no line
 
 
 class Signs(Protocol):
-    """Numbers for the calls of one trace: `exact` is the same for calls that are alike with all that is inside them."""
+    """Numbers for the calls of one trace, by the id of the call."""
 
     @property
     def exact(self) -> dict[int, int]:
-        """By the id of the call."""
+        """The same for calls that are alike with all that is inside them."""
+
+    @property
+    def unsized(self) -> dict[int, int]:
+        """The same for calls that are alike but for sizes."""
 
     def add(self, calls: list[Call]) -> None:
         """Number these calls and all inside them."""
@@ -31,6 +35,8 @@ class Signs(Protocol):
 class Alike:
     """What makes pairs alike: their calls on both sides, their changes, and what is inside them.
 
+    Those of one module may differ in sizes, as the rounds of a loop do that grow: no line tells the sizes of a pair,
+    but where they changed, and then they are part of what makes it alike.
     One that is slower or faster where those alike are not is not alike, nor what it is in.
     """
 
@@ -45,18 +51,18 @@ class Alike:
         """`shown`: whether a pair may have a line; `said`: what else its line says, which then is the same for all."""
         self._before, self._after = before, after
         self._shown, self._said = shown, said
-        self._keys: dict[int, int] = {}
+        self._keys: dict[int, tuple[int, int]] = {}  # the second for any sizes
         self._lines: dict[int, int] = {}
         self._numbers: dict[Hashable, int] = {}
 
-    def keys(self, siblings: Sequence[Pair]) -> list[int] | None:
-        """A number for each, the same for those that are alike with all that is inside them; None where none can be."""
+    def keys(self, siblings: Sequence[Pair]) -> list[tuple[int, int]] | None:
+        """Two numbers for each, for those that are alike and for those that are so but for sizes; None of no others."""
         seen = [_from_outside(pair) for pair in siblings]
         counts = Counter(one for one, pair in zip(seen, siblings, strict=True) if self._shown(pair))
         if not any(times >= FEWEST for times in counts.values()):
             return None
         self._add([pair for pair in siblings if id(pair) not in self._keys])
-        return [self._keys[id(pair)] for pair in siblings]
+        return [(exact, self._loose(pair, unsized)) for pair in siblings for exact, unsized in (self._keys[id(pair)],)]
 
     def number(self, key: Hashable) -> int:
         """The same number for equal keys."""
@@ -86,22 +92,27 @@ class Alike:
                 waiting.extend(pair.children)
         self._before.add([pair.before for pair in siblings if pair.before is not None])
         self._after.add([pair.after for pair in siblings if pair.after is not None])
-        signs = [self._sign(pair) for pair in pairs]
+        signs = [_sign(pair, self._before.exact, self._after.exact) for pair in pairs]
         apart = _apart(pairs, signs)
         for pair, sign in zip(reversed(pairs), reversed(signs), strict=True):
-            inside = [id(child) for child in pair.children] if pair.children else []
-            key = (
-                sign, tuple(pair.changes), pair.asked, bool(pair.call.reads), self._said(pair), apart.get(id(pair)),
-                tuple([self._keys[one] for one in inside]),
-            )  # fmt: skip
-            self._keys[id(pair)] = self.number(key)
-            self._lines[id(pair)] = 1 + sum([self._lines[one] for one in inside])
+            inside = [self._keys[id(child)] for child in pair.children] if pair.children else []
+            told = tuple(pair.changes), pair.asked, bool(pair.call.reads), self._said(pair), apart.get(id(pair))
+            exact = self.number((sign, told, tuple([one for one, _ in inside])))
+            sign = _sign(pair, self._before.unsized, self._after.unsized)
+            unsized = self.number((sign, told, tuple([one for _, one in inside]), "unsized"))
+            self._keys[id(pair)] = exact, unsized
+            self._lines[id(pair)] = 1 + sum([self._lines[id(child)] for child in pair.children or ()])
 
-    def _sign(self, pair: Pair) -> tuple[int | None, int | None]:
-        return (
-            None if pair.before is None else self._before.exact[id(pair.before)],
-            None if pair.after is None else self._after.exact[id(pair.after)],
-        )
+    def _loose(self, pair: Pair, unsized: int) -> int:
+        """A number for calls of one module that are alike but for sizes."""
+        return self.number((pair.call.path, pair.call.name, unsized, "loose"))
+
+
+def _sign(pair: Pair, before: dict[int, int], after: dict[int, int]) -> tuple[int | None, int | None]:
+    return (
+        None if pair.before is None else before[id(pair.before)],
+        None if pair.after is None else after[id(pair.after)],
+    )
 
 
 def _from_outside(pair: Pair) -> Hashable:

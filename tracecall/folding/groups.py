@@ -50,8 +50,12 @@ class Group(Generic[T]):
 class Likeness(Protocol[Seen]):
     """What makes siblings alike."""
 
-    def keys(self, siblings: Sequence[Seen]) -> list[int] | None:
-        """A number for each, the same for those that are alike with all that is inside them; None where none can be."""
+    def keys(self, siblings: Sequence[Seen]) -> list[tuple[int, int]] | None:
+        """Two numbers for each; None where none are alike.
+
+        The first is the same for those that are alike with all that is inside them, the second for those of one module
+        that are so but for sizes.
+        """
 
     def number(self, key: object) -> int:
         """The same number for equal keys, another one than those of siblings."""
@@ -80,7 +84,7 @@ def grouped(each: list[list[T]], alike: Likeness[T]) -> list[Group[T]]:
             return False
         return width == 1 or (count - 1) * sum(map(alike.lines, siblings[start : start + width])) - 1 >= SAVED
 
-    items = [Item(i, key, key, alike.leads(one)) for i, (key, one) in enumerate(zip(keys, siblings, strict=True))]
+    items = [Item(i, *key, alike.leads(one)) for i, (key, one) in enumerate(zip(keys, siblings, strict=True))]
     return [_group(item, each, 0) for item in repeats(items, worth, alike.number)]
 
 

@@ -24,13 +24,14 @@ class Signatures:
     """Numbers by call. Calls are known by their identity, so those that were numbered are kept alive.
 
     `exact` is equal where kind, type, name but for its digits, shapes, dtypes, devices, the module's parameters, mode
-    and findings and all of it below are. `loose` is equal for calls of one module that differ in sizes alone.
+    and findings and all of it below are. `unsized` is equal where that is so but for sizes, and `loose` where those
+    are calls of one module.
     """
 
     def __init__(self, trace: Trace) -> None:
         self.exact: dict[int, int] = {}
         self.loose: dict[int, int] = {}
-        self._below: dict[int, int] = {}  # as `loose`, of any module
+        self.unsized: dict[int, int] = {}
         self._numbers: dict[Any, int] = {}
         self._names: dict[str, str] = {}
         self._specs = _Specs(self.number)
@@ -64,13 +65,13 @@ class Signatures:
 
     def _number_all(self, calls: list[Call]) -> None:
         """Number calls that stand after those inside them. One loop: ten thousand calls are nothing unusual."""
-        exact, loose, below = self.exact, self.loose, self._below
+        exact, loose, unsized = self.exact, self.loose, self.unsized
         names, sides, told, numbers = self._names, self._sides, self._told, self._numbers
         for call in calls:
             key = id(call)
             inside = [id(child) for child in call.children] if call.children else ()
             if call.error is not None or call.fold is not None:
-                exact[key] = loose[key] = below[key] = self.alone()
+                exact[key] = loose[key] = unsized[key] = self.alone()
                 continue
             name = names.get(call.name)
             if name is None:
@@ -85,11 +86,11 @@ class Signatures:
             same_number = numbers.setdefault(same, len(numbers))
             taken = tuple([one.value for one in call.inputs if isinstance(one.value, TensorSpec)])
             given = tuple([one.value for one in call.output if isinstance(one.value, TensorSpec)])
-            sized, unsized = sides.get((taken, given)) or self._new_sides(taken, given)
-            alike = (same_number, sized, tuple([exact[child] for child in inside]) if inside else ())
+            sides_sized, sides_any = sides.get((taken, given)) or self._new_sides(taken, given)
+            alike = (same_number, sides_sized, tuple([exact[child] for child in inside]) if inside else ())
             exact[key] = numbers.setdefault(alike, len(numbers))
-            alike = (same_number, unsized, tuple([below[child] for child in inside]) if inside else ())
-            number = below[key] = numbers.setdefault(alike, len(numbers))
+            alike = (same_number, sides_any, tuple([unsized[child] for child in inside]) if inside else ())
+            number = unsized[key] = numbers.setdefault(alike, len(numbers))
             loose[key] = numbers.setdefault((call.path, call.name, number), len(numbers))
 
     def _new_sides(self, taken: Specs, given: Specs) -> tuple[int, int]:
