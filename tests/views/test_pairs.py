@@ -85,7 +85,9 @@ def test_the_rounds_of_a_loop_that_grows_share_a_line() -> None:
 
 def test_modules_that_differ_in_sizes_share_none() -> None:
     """They are several."""
-    made = trace(module("Net", "Net", (1,), (1,), *(module(f"fc.{i}", "Linear", (i,), (1,)) for i in range(4)), path=""))
+    made = trace(
+        module("Net", "Net", (1,), (1,), *(module(f"fc.{i}", "Linear", (i,), (1,)) for i in range(4)), path="")
+    )
     assert names(made, made) == ["fc.0", "fc.1", "fc.2", "fc.3"]
 
 

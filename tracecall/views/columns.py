@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tracecall.calls import Call, TensorSpec, Trace
 from tracecall.views import labels
 from tracecall.views.cells import cell_len, narrow
+from tracecall.views.flows import arrows
 from tracecall.views.rows import Row
 
 BAR = 8
@@ -111,8 +112,8 @@ def _shape_texts(row: Row) -> tuple[str, str]:
         said = labels.bounded(error or ", ".join(call.changed or ["changed nothing"]))
         return said, said
     if call.error is None or not call.error.caught:
-        return labels.arrows(call)
-    roomy, tight = labels.arrows(call)
+        return arrows(call)
+    roomy, tight = arrows(call)
     caught = f" {labels.bounded(call.error.type)}, caught"
     return roomy + caught, tight + caught
 

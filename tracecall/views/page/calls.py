@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tracecall.calls import Call, Site, TensorSpec, Trace, Value
 from tracecall.views import labels
 from tracecall.views.columns import total_time, unsteady
+from tracecall.views.flows import arrow
 from tracecall.views.rows import alone
 
 Pair = tuple[str, str]
@@ -148,7 +149,7 @@ def _line(trace: Trace, call: Call, depth: int, total: int, failing: Call | None
     name = f"{labels.safe(call.path or call.type)}.__call__" if root else labels.named(call)
     if call.closed and call.children:
         name += f"  +{len(call.children)}"
-    shapes = "" if _grouped(call) else labels.arrow(call, roomy=True)
+    shapes = "" if _grouped(call) else arrow(call)
     if call.hook is not None:
         shapes = ", ".join(call.changed or ["changed nothing"])
     mark = ""
