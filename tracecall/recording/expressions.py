@@ -13,6 +13,7 @@ from torch.autograd import Function
 from tracecall.calls import Call
 from tracecall.recording.aten import Facts
 from tracecall.recording.direct_calls import bypassed_module, forward_around
+from tracecall.recording.endings import innermost
 from tracecall.recording.open_calls import OpenCall, Thread
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def look_around(recorder: Recorder, thread: Thread, frame: FrameType) -> Spot | 
     # called from it (einops, torch itself) is one expression, and in torch.nn's own forward it is the forward's line
     while current is not wanted:
         if current is None:  # the open call was left by an exception that no hook sees
-            recorder.innermost(thread, frame)
+            innermost(recorder.sources, thread, frame)
             return look_around(recorder, thread, frame)
         code = current.f_code
         back = current.f_back

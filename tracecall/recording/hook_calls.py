@@ -11,6 +11,8 @@ from torch import nn
 
 from tracecall.calls import Call, Finding, Value
 from tracecall.recording import tensor_specs, values
+from tracecall.recording.arguments import bind, outputs
+from tracecall.recording.endings import close, failed, innermost, unwind
 from tracecall.recording.hook_changes import hook_changes, hook_leaves, write_count
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.open_calls import OpenCall, Thread, add
@@ -82,7 +84,7 @@ def _thread_of(recorder: Recorder, module: nn.Module, frame: FrameType) -> Threa
     thread = recorder.thread()
     if not recorder.active or thread is None or thread.busy or not thread.stack:
         return None
-    opened = recorder.innermost(thread, frame)
+    opened = innermost(recorder.sources, thread, frame)
     return thread if opened is not None and opened.module is module else None
 
 
@@ -105,10 +107,10 @@ def _open_hook(
 
 def _close_hook(recorder: Recorder, thread: Thread, frame: FrameType) -> None:
     """A hook returned."""
-    opened = recorder.unwind(thread, frame)
+    opened = unwind(recorder.sources, thread, frame)
     if opened is not None:
         opened.returned = True
-        recorder.close(thread)
+        close(recorder.sources, thread)
 
 
 def _hook_raised(
@@ -120,21 +122,21 @@ def _hook_raised(
     module: nn.Module,
 ) -> None:
     """An exception left a hook, and with it the call that torch ran it for: no other hook of ours will tell."""
-    opened = recorder.unwind(thread, frame)
+    opened = unwind(recorder.sources, thread, frame)
     if opened is None:
         return
-    recorder.failed(opened, error)
-    recorder.close(thread)
+    failed(recorder.sources, opened, error)
+    close(recorder.sources, thread)
     if thread.stack and thread.stack[-1].returned:
-        recorder.failed(thread.stack[-1], error)
+        failed(recorder.sources, thread.stack[-1], error)
         if not more_always_called(watcher, module):
-            recorder.close(thread)
+            close(recorder.sources, thread)
 
 
 def _close_call(recorder: Recorder, thread: Thread, opened: OpenCall) -> None:
     """The last hook of a call has run."""
     if thread.stack and thread.stack[-1] is opened:
-        recorder.close(thread)
+        close(recorder.sources, thread)
 
 
 def missed_calls(module: nn.Module, path: str, watchers: list[WatchedHook]) -> list[Call]:
@@ -174,7 +176,7 @@ def add_missed(missed: list[tuple[Call, int, list[Call]]]) -> list[Finding]:
 def _take_over(recorder: Recorder, opened: OpenCall, watcher: WatchedHook, call: Call, result: object) -> None:
     """What a hook returned takes the place of the call's arguments, or of its output."""
     if watcher.info.when == "forward hook":
-        recorder.outputs(opened.call, result)
+        outputs(recorder.sources, opened.call, result)
         call.output = list(opened.call.output)
         return
     kwargs: dict[str, Any] = {}
@@ -183,7 +185,7 @@ def _take_over(recorder: Recorder, opened: OpenCall, watcher: WatchedHook, call:
         args, kwargs = result
     given = args if isinstance(args, tuple) else (args,)
     opened.arguments = {}
-    recorder.bind(call.output, given, kwargs, opened.names, None, opened.arguments)
+    bind(recorder.sources, call.output, given, kwargs, opened.names, None, opened.arguments)
     for value in call.output:
         value.source = None  # what a hook gives on came from the hook
     for _, leaf in values.leaves("args", given):

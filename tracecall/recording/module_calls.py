@@ -18,7 +18,9 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, Value
+from tracecall.recording.arguments import bind, value
 from tracecall.recording.direct_calls import look_for_bypass
+from tracecall.recording.endings import close, failed, innermost, returned, unwind
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
@@ -153,17 +155,17 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                             inputs.append(Value(name, spec(arg), find(arg, above)))  # type: ignore[arg-type]  # likewise
                     else:
                         thread.busy = True
-                        recorder.value(inputs, name, arg, above, opened.named())
+                        value(recorder.sources, inputs, name, arg, above, opened.named())
                         thread.busy = False
             else:
                 thread.busy = True
-                recorder.bind(inputs, args, None, known.names, above, opened.named())
+                bind(recorder.sources, inputs, args, None, known.names, above, opened.named())
                 thread.busy = False
             if given != known.full:
                 kwargs: Any = local_value(frame, "kwargs")
                 if kwargs:
                     thread.busy = True
-                    recorder.bind(inputs, (), kwargs, known.names, above, opened.named())
+                    bind(recorder.sources, inputs, (), kwargs, known.names, above, opened.named())
                     thread.busy = False
             # last, when nothing can fail any more: the model may have used up the stack
             if above is None:
@@ -191,7 +193,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             outer = None if caller is None else caller.f_back
             direct = outer is not None and outer.f_back is above.frame
             if not direct:
-                above = recorder.innermost(thread, caller)
+                above = innermost(recorder.sources, thread, caller)
             elif above.call.opaque is None:
                 above.body, above.places = caller, recorder.places_in(caller.f_code)  # type: ignore[union-attr]  # not None
         if known is None:
@@ -219,14 +221,14 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 # a forward that raised: torch gives (module, args, output), from `_call_impl` itself
                 run = frame if output is _RAISED else frame.f_back
                 if opened.frame is not run:
-                    found = recorder.unwind(thread, run)
+                    found = unwind(recorder.sources, thread, run)
                     if found is None:
                         return
                     opened = found
             if output is _RAISED:
-                recorder.failed(opened, sys.exception())
+                failed(recorder.sources, opened, sys.exception())
                 if not always_called(module):
-                    recorder.close(thread)
+                    close(recorder.sources, thread)
                 return
             opened.returned = True
             if (type(output) is tensor_type or type(output) in plain) and not functions_watched():
@@ -242,14 +244,14 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 call.output = shown  # a list of a Value at the end
                 made[key] = (alive, call, next_number() if written else opened.number, shown)
             else:
-                recorder.returned(thread, opened, output)
+                returned(recorder.sources, thread, opened, output)
             if module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values()))):
                 opened.body = None  # it has ended, and so have its local variables
                 return  # the user's hooks follow
             if opened.failures is None and len(stack) > 1:
                 del stack[-1]
             else:
-                recorder.close(thread)
+                close(recorder.sources, thread)
         except RecursionError:
             thread.busy = False  # no room to record the end of this call: it is closed when the stack has room again
         except Exception as error:

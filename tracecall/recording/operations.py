@@ -17,6 +17,7 @@ from torch import is_inference_mode_enabled, nn
 
 from tracecall.calls import Call, Value
 from tracecall.recording import values
+from tracecall.recording.arguments import outputs
 from tracecall.recording.aten import Facts, known, learn
 from tracecall.recording.expressions import FUNCTION_APPLY, UNCHANGED, goes_on, look_around, near
 from tracecall.recording.failures import add_spans, describe
@@ -83,7 +84,7 @@ class OperationMode(QuietMode):
                     call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
                     self._made[id(output)] = (weakref.ref(output), call, self._next_number(), shown)
                 else:
-                    recorder.outputs(call, output)
+                    outputs(recorder.sources, call, output)
                 if facts.written:
                     _note_written(recorder, thread, call, facts, args, kwargs)
             except Exception as error:

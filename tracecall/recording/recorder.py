@@ -7,7 +7,6 @@ it, never by order, so that exceptions, interrupts and nested recordings cannot 
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from types import CodeType, FrameType
@@ -17,9 +16,10 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from tracecall.calls import Call, CallError, Environment, ModelInfo, Trace, Value
-from tracecall.recording import tensor_specs, user_hooks, values
+from tracecall.calls import Call, Environment, ModelInfo, Trace
+from tracecall.recording import user_hooks
 from tracecall.recording.direct_calls import DirectCalls, bypassed_module
+from tracecall.recording.endings import caught, close, failed, innermost, returned, unwind
 from tracecall.recording.global_hooks import GlobalHooks
 from tracecall.recording.modes import suited
 from tracecall.recording.module_calls import Known, is_own, make_hooks
@@ -29,7 +29,6 @@ from tracecall.recording.open_calls import OpenCall, Thread
 from tracecall.recording.recursion import raise_recursion_limit, restore_recursion_limit
 from tracecall.recording.sites import Place, first_argument
 from tracecall.recording.sources import Sources
-from tracecall.recording.tensor_specs import PLAIN_TENSORS
 
 Operations = Literal["none", "forward", "all"]
 
@@ -116,10 +115,10 @@ class Recorder:
                 if not _recording_threads[self._owner]:
                     del _recording_threads[self._owner]
             while self._owner_thread.stack:
-                self.close(self._owner_thread, error)
+                close(self.sources, self._owner_thread, error)
             for call in self.calls:
                 if call.error is not None and error is None:
-                    _caught(call)
+                    caught(call)
             self.watched = []
             # the hooks refer to this object and it to them: without this, only the garbage collector would free both
             del self.before, self._after, self._direct_calls
@@ -196,140 +195,18 @@ class Recorder:
         known = self.known[id(module)] = Known(module, path)
         return known
 
-    def innermost(self, thread: Thread, frame: FrameType | None) -> OpenCall | None:
-        """The open call whose frame is around `frame`; what was opened inside it and left by an exception is closed."""
-        while thread.stack:
-            wanted = thread.stack[-1].frame
-            outer = frame
-            while outer is not None and outer is not wanted:
-                outer = outer.f_back
-            if outer is not None:
-                return thread.stack[-1]
-            self.close(thread)
-        return None
-
-    def unwind(self, thread: Thread, frame: FrameType | None) -> OpenCall | None:
-        """The open call that runs in exactly this frame, with those inside it closed; None if there is none."""
-        if all(opened.frame is not frame for opened in thread.stack):
-            return None
-        while thread.stack[-1].frame is not frame:
-            self.close(thread)
-        return thread.stack[-1]
-
     def _forward_runs(self, frame: FrameType) -> None:
         """A forward of the model begins: in the frame that `__call__` runs it in, or called directly."""
         thread = self.thread()
         if not self.active or thread is None or thread.busy:
             return
         try:
-            opened = self.innermost(thread, frame.f_back)
+            opened = innermost(self.sources, thread, frame.f_back)
             back = frame.f_back
             if opened is None or back is None or back.f_back is not opened.frame:
                 bypassed_module(self, frame, opened, first_argument(frame))
         except Exception as error:
             self.broke(error)
-
-    # what went in and came out
-
-    def bind(
-        self,
-        into: list[Value],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        names: ForwardNames,
-        above: OpenCall | None,
-        arguments: dict[int, str],
-    ) -> None:
-        """Arguments as Values under the parameter names of a forward; their tensors are noted in `arguments`."""
-        known = len(names.names)
-        for i, arg in enumerate(args):
-            if i < known:
-                where = names.names[i]
-            else:
-                where = f"{names.starred}[{i - known}]" if names.starred else f"args[{i}]"
-            self.value(into, where, arg, above, arguments)
-        if kwargs:
-            for key, arg in kwargs.items():
-                where = (
-                    key if key in names.keywords or not names.starred_keywords else f"{names.starred_keywords}.{key}"
-                )
-                self.value(into, where, arg, above, arguments)
-
-    def value(
-        self, into: list[Value], where: str, arg: object, above: OpenCall | None, arguments: dict[int, str]
-    ) -> None:
-        """One argument as Values, each tensor with what it came from and noted as an input under its name."""
-        for name, leaf in values.parts(where, arg):
-            if isinstance(leaf, torch.Tensor):
-                source = self.sources.find(leaf, above)
-                value = Value(name, tensor_specs.spec(leaf), source)  # type: ignore[arg-type]  # a label at the end
-                arguments.setdefault(id(leaf), name)
-            else:
-                value = Value(name, values.short(leaf))
-            into.append(value)
-
-    def outputs(self, call: Call, output: object) -> None:
-        """Set a call's output, and remember it as the maker of each tensor in it."""
-        made = self.sources.made
-        if isinstance(output, (tuple, list)) and _several(output):
-            call.output = [Value(f"[{i}]", made(leaf, call)) for i, leaf in enumerate(output)]
-            return
-        call.output = [
-            Value(name, made(leaf, call) if isinstance(leaf, torch.Tensor) else values.short(leaf))
-            for name, leaf in values.parts("", output)
-        ]
-
-    # how calls end
-
-    def returned(self, thread: Thread, opened: OpenCall, output: object) -> None:
-        """Forward returned something that is no plain tensor, or under a torch-function mode of the user's."""
-        opened.returned = True
-        thread.busy = True
-        try:
-            with torch._C.DisableTorchFunction():
-                self.outputs(opened.call, output)
-        finally:
-            thread.busy = False
-
-    def failed(self, opened: OpenCall, error: BaseException | None) -> None:
-        """The exception left this call: note it, and whether a call inside had raised it."""
-        from tracecall.recording.failures import describe, failing_expression
-
-        call = opened.call
-        passed = opened.raising is error and opened.raising is not None
-        if error is None or call.error is not None:
-            return
-        call.error = describe(error, raised_here=not passed)
-        if not passed:
-            # where the model has used up the stack, there is no room left to look around
-            with contextlib.suppress(RecursionError):
-                failing_expression(opened, error, self.sources)
-        if opened.failures:
-            for child in opened.failures[: -1 if passed else None]:
-                _caught(child)
-        opened.failures = opened.body = None
-        opened.raising = error
-
-    def close(self, thread: Thread, error: BaseException | None = None) -> None:
-        """Take the innermost open call off the stack; `error` is known where hooks do not run, after an interrupt."""
-        opened = thread.stack.pop()
-        call = opened.call
-        if not opened.returned and call.error is None:
-            if error is not None:
-                self.failed(opened, error)
-            else:
-                call.error = CallError("BaseException", "left by an exception for which torch runs no hook", True)
-        if opened.failures and call.error is None:
-            for child in opened.failures:
-                _caught(child)
-        above = thread.stack[-1] if thread.stack else thread.adopter
-        if above is not None and call.error is not None:
-            above.failures = [*(above.failures or []), call]
-            if thread.stack:
-                above.raising = opened.raising
-        if thread.mode is not None and not thread.stack:
-            thread.mode.__exit__(None, None, None)
-            thread.mode = None
 
     # compiled modules and user hooks
 
@@ -347,15 +224,15 @@ class Recorder:
             try:
                 output = compiled(*args, **kwargs)
             except BaseException as error:
-                opened = self.unwind(thread, frame)
+                opened = unwind(self.sources, thread, frame)
                 if opened is not None:
-                    self.failed(opened, error)
-                    self.close(thread)
+                    failed(self.sources, opened, error)
+                    close(self.sources, thread)
                 raise
-        opened = self.unwind(thread, frame)
+        opened = unwind(self.sources, thread, frame)
         if opened is not None:
-            self.returned(thread, opened, output)
-            self.close(thread)
+            returned(self.sources, thread, opened, output)
+            close(self.sources, thread)
         return output
 
     def _run_hook(self, watcher: user_hooks.WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> Any:
@@ -371,19 +248,3 @@ class Recorder:
         """Pre-hooks that will run unwatched in this call, which has just begun: after the user's global ones."""
         self.missed_before.append((call, len(torch_module._global_forward_pre_hooks) - 1, self.missed))
         self.missed = []
-
-
-def _several(output: tuple[object, ...] | list[object]) -> bool:
-    """Whether this is nothing but tensors in a row, as chunk returns them: there is nothing to look for in it."""
-    row = type(output) in (tuple, list) and 0 < len(output) <= values.LEAVES
-    return row and PLAIN_TENSORS.issuperset(map(type, output))
-
-
-def _caught(call: Call) -> None:
-    """An exception that came out of this call was caught: so it was for every call inside that it came through."""
-    waiting = [call]
-    while waiting:
-        one = waiting.pop()
-        if one.error is not None:
-            one.error.caught = True
-            waiting.extend(one.children)
