@@ -250,6 +250,8 @@ HOSTILE = {
         changed()[:-1] + b',"calls":' + b'[{"kind":"module","path":"","name":"","type":"","children":' * 1_000_000,
         "nested deeper than 2,000 calls",
     ),
+    "UTF-16": (changed().decode().encode("utf-16"), "it begins with a byte order mark, as a shell's `>` writes one"),
+    "for Perfetto": (b'{"traceEvents":[]}', "it is for ui.perfetto.dev, as --perfetto writes it"),
     "zipped and cut": (gzip.compress(changed())[:-30], "the file ends too early"),
     "zipped and damaged": (gzip.compress(changed())[:30] + b"x" * 300, "its gzip data is damaged"),
     "a zip's beginning": (b"\x1f\x8b", "the file ends too early"),

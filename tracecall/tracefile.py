@@ -6,6 +6,7 @@ line. Numbers, texts and lists are as `tracecall.calls` has them; fields that it
 
 from __future__ import annotations
 
+import codecs
 import gc
 import io
 import math
@@ -90,9 +91,9 @@ def load(path: str | Path, *, largest: int = LARGEST, upgrades: Mapping[int, Upg
     except RecursionError as error:
         raise _refused(path, f"it is nested deeper than {DEEPEST:,} calls") from error
     except msgspec.DecodeError as error:
-        raise _refused(path, _malformed(error, data)) from error
+        raise _refused(path, _other(data) or _malformed(error, data)) from error
     except (msgspec.MsgspecError, UnicodeError, ValueError) as error:
-        raise _refused(path, reason(error)) from error
+        raise _refused(path, _other(data) or reason(error)) from error
 
 
 def _finite(value: float | int | bool | str) -> float | int | bool | str:
@@ -133,6 +134,18 @@ def _upgraded(path: str | Path, data: bytes, version: int, upgrades: Mapping[int
         except (LookupError, TypeError, AttributeError) as error:  # what every file of that version has is not there
             raise ValueError(f"it is no trace of format version {number}: {type(error).__name__}: {error}") from error
     return msgspec.convert({**plain, "format_version": FORMAT_VERSION}, Trace)
+
+
+def _other(data: bytes) -> str | None:
+    """What else a file is that is easily taken for a trace."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF8)):
+        return "it begins with a byte order mark, as a shell's `>` writes one: use --save"
+    if b'"traceEvents"' in data[:_HEAD]:
+        return "it is for ui.perfetto.dev, as --perfetto writes it"
+    return None
+
+
+_HEAD = 1000  # bytes in which a file says what it is
 
 
 def _malformed(error: msgspec.DecodeError, data: bytes) -> str:
