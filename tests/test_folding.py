@@ -149,6 +149,70 @@ def test_a_group_starts_where_the_module_is_called():
     ]
 
 
+def test_a_group_starts_where_the_loop_does():
+    """Its first line of code, which need not call a module; what was before the loop does not shift it."""
+
+    def made(name: str, line: int) -> Call:
+        return (
+            module(name, "A", (2, 8), (2, 8), line=line)
+            if name < "x"
+            else operation(name, "aten.add", (2, 8), (2, 8), line=line)
+        )
+
+    rounds = [made("x + 1", 10), made("a", 11)] * 4
+    assert lines(folded(model(made("a", 8), *rounds))) == ["a", "(x + 1, a) x4"]
+
+
+@pytest.mark.parametrize(
+    ("order", "name"),
+    [
+        ((0, 1, 2, 3), "layers.0 to layers.3 x4"),
+        ((3, 2, 1, 0), "layers.3 to layers.0 x4"),
+        ((0, 2, 4, 6), "layers.0 to layers.6 x4"),
+        ((1, 1, 1, 1), "layers.1 to layers.1 x4"),
+        ((0, 0, 0, 5), "layers.0, layers.5 x4"),
+        ((0, 1, 0, 1), "layers.0, layers.1 x4"),
+        ((3, 1, 0, 2), "layers.3, layers.1, layers.0, … x4"),
+    ],
+)
+def test_a_range_has_every_module_in_it_once(order, name):
+    """Where they do not count up or down, the line names them."""
+    shown = folded(model(*[module(f"layers.{i}", "Linear", (2, 8), (2, 8)) for i in order]))
+    (line,) = shown.calls[0].children
+    told = line.fold.first if ", " in line.fold.first else f"{line.fold.first} to {line.fold.last}"
+    assert f"{told} x{line.fold.count}" == name
+
+
+def made_with(*each: str) -> Trace:
+    """Blocks with a norm each, made with some settings."""
+    made = model(*[block(i, 10, 8, module(f"layers.{i}.n", "Norm", (2, 8), (2, 8))) for i in range(len(each))])
+    for i, one in enumerate(each):
+        made.modules[f"layers.{i}.n"] = ModuleInfo(f"layers.{i}.n", "Norm", extra_repr=one, state="called")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ("(8,), eps=1e-05, p=0.5", None),
+        ("(8,), eps=0.01, p=0.5", "eps=1e-05…0.01"),
+        ("(8,), eps=1e-09, p=0.9", "eps=1e-09…1e-05, p=0.5…0.9"),
+        ("(16,), eps=1e-05, p=0.5", "(8,)…(16,)"),
+    ],
+)
+def test_numbers_in_settings_may_differ_and_are_told(odd, told):
+    """A layer of another epsilon or rate of dropout."""
+    shown = folded(made_with(*["(8,), eps=1e-05, p=0.5"] * 3, odd, "(8,), eps=1e-05, p=0.5"))
+    (line,) = shown.calls[0].children
+    assert (line.fold.count, line.differs, line.children[-1].differs) == (5, None, told)
+
+
+def test_other_words_in_settings_keep_a_call_apart():
+    """They change what it does."""
+    shown = made_with("'none'", "'none'", "'none'", "'tanh'", "'none'", "'none'", "'none'")
+    assert lines(folded(shown)) == ["layers.0 to layers.2 x3", "layers.3", "layers.4 to layers.6 x3"]
+
+
 def test_a_loop_that_grows_evenly_is_one_line():
     """The root called for each new token: the sizes that grow are ranges."""
     shown = model()

@@ -134,6 +134,7 @@ class Call(Struct, omit_defaults=True, gc=False):
     thread: str | None = None  # the thread's name, where it is not the one that the calls around it ran in
     fold: Fold | None = None  # of a folded trace: the repeats that this one stands for
     closed: bool = False  # what is inside is not to be shown: it is deeper than was asked for
+    differs: str | None = None  # of a folded trace: settings in which modules on one line differ, "eps=1e-05…0.01"
 
 
 class ModuleInfo(Struct, omit_defaults=True):

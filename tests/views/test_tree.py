@@ -7,6 +7,7 @@ import re
 import textwrap
 from typing import Literal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -833,6 +834,29 @@ def test_repeats_are_one_line():
 
         ×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all
         """)
+
+
+def test_of_several_outputs_the_first_stay_with_what_went_in():
+    """Where not all have room; the end alone is kept where one output is too long."""
+    root = module("Net", "Net", spec((1, 16), "int64"), None, path="")
+    root.output = [Value(f"[{i}]", spec((1, 16, 100 + i))) for i in range(3)]
+    shown = text(trace(root), width=70).splitlines()
+    assert [line for line in shown if "__call__" in line] == [
+        "Net.__call__  int64[1,16] → float32[1,16,100], float32[1,16,101], …"
+    ]
+    root.output = root.output[:1]
+    assert "  …[1,16] → float32[1,16,100]" in text(trace(root), width=42)
+
+
+def test_settings_that_differ_among_calls_on_one_line_are_told():
+    """By the argument, once for each module of those that are inside one."""
+    made = repeated(12)
+    for i in range(12):
+        repr = "rate=0.0, heads=4" if i % 2 else f"rate={i / 10}, heads={i + 1}"
+        made.modules[f"layers.{i}.attn"] = msgspec.structs.replace(made.modules[f"layers.{i}.attn"], extra_repr=repr)
+    assert text(made, width=100).endswith(
+        "--no-fold shows all\n\nsettings differ: rate=0.0…1.0, heads=1…11 in layers.0.attn and those like it"
+    )
 
 
 def test_where_room_is_short_what_one_took_stands_below():

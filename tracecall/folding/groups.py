@@ -6,12 +6,12 @@ shows it says what they are together. What is inside is grouped when it is asked
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from tracecall.folding.lines import SAVED, WRITTEN_OUT
-from tracecall.folding.repeats import FEWEST, Item, repeats
+from tracecall.folding.repeats import FEWEST, Item, begins, repeats
 
 T = TypeVar("T")
 Seen = TypeVar("Seen", contravariant=True)
@@ -64,9 +64,9 @@ class Likeness(Protocol[Seen]):
         """How many lines it is, with those inside it."""
 
     def leads(self, one: Seen) -> bool:
-        """Whether a repeat begins with it rather than with what comes before."""
+        """Whether a repeat rather begins with it than with what comes before: whether it is a module's call."""
 
-    def written(self, one: Seen) -> Hashable:
+    def written(self, one: Seen) -> tuple[str, int] | None:
         """The line of code that made it."""
 
 
@@ -84,7 +84,11 @@ def grouped(each: list[list[T]], alike: Likeness[T]) -> list[Group[T]]:
             return False
         return width == 1 or (count - 1) * sum(map(alike.lines, siblings[start : start + width])) - 1 >= SAVED
 
-    items = [Item(i, *key, alike.leads(one)) for i, (key, one) in enumerate(zip(keys, siblings, strict=True))]
+    lines = [None, *map(alike.written, siblings)]  # from the one before the first
+    items = [
+        Item(i, *key, begins(lines[i], lines[i + 1], alike.leads(one)))
+        for i, (key, one) in enumerate(zip(keys, siblings, strict=True))
+    ]
     return [_group(item, each, 0) for item in repeats(items, worth, alike.number)]
 
 

@@ -13,7 +13,8 @@ import msgspec
 
 from tracecall.calls import Call, Fold, Site, TensorSpec, Trace
 from tracecall.folding.merging import merged, spread, totals
-from tracecall.folding.repeats import FEWEST, Item, may_repeat, repeats
+from tracecall.folding.naming import ends
+from tracecall.folding.repeats import FEWEST, Item, begins, may_repeat, repeats
 from tracecall.folding.signatures import Signatures
 from tracecall.medians import known, median, total
 
@@ -34,6 +35,7 @@ class _Folding:
 
     def __init__(self, trace: Trace) -> None:
         self.signs = Signatures(trace)
+        self._modules = trace.modules
         self.whole = sum(_time(call) or 0 for call in trace.calls)
 
     def folded(self, calls: list[Call]) -> list[Call]:
@@ -69,7 +71,8 @@ class _Folding:
             if call.fold is not None or call.hook is not None:
                 items.append(Item(i, signs.alone(), signs.alone()))
             else:
-                items.append(Item(i, signs.exact[id(call)], signs.loose[id(call)], call.kind == "module"))
+                leads = begins(_line_of(calls[i - 1].site) if i else None, _line_of(call.site), call.kind == "module")
+                items.append(Item(i, signs.exact[id(call)], signs.loose[id(call)], leads))
 
         def worth(start: int, width: int, count: int) -> bool:
             if count < _fewest(calls, start, width):
@@ -99,7 +102,7 @@ class _Folding:
 
     def _line(self, item: Item, each: list[list[Call]]) -> Call:
         """One line for repeats that are alike."""
-        one = merged(each, sized=item.sized)
+        one = merged(each, self._made, sized=item.sized)
         if len(item.body) == 1 and item.width == 1:
             return _folded(one[0], [repeat[0] for repeat in each])
         members: list[Call] = []
@@ -110,6 +113,10 @@ class _Folding:
             else:
                 members += self._lines(part, one, -item.start)
         return _group(members, each)
+
+    def _made(self, path: str) -> str:
+        info = self._modules.get(path)
+        return "" if info is None else info.extra_repr
 
     def _alike(self, each: list[list[Call]], sized: bool) -> list[tuple[int, int]]:
         """From where to where repeats may share a line: those whose sizes change evenly, none far off in time."""
@@ -227,8 +234,7 @@ def _folded(call: Call, each: list[Call], *, inside: bool = False) -> Call:
     paths = list(dict.fromkeys(one.path for one in each if one.kind == "module"))
     fold = Fold(
         len(each),
-        each[0].name,
-        each[-1].name,
+        *ends([one.name for one in each]),
         paths,
         spread([one.host_ns for one in each]),
         spread([one.device_ns for one in each]),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from tracecall.calls import Call, Spread, TensorSpec, Value
+from tracecall.folding.settings import differences
 from tracecall.medians import known, median, total
 
 Shape = tuple[int | str, ...]
@@ -29,9 +30,10 @@ def totals(call: Call, repeats: list[Call]) -> Call:
     return msgspec.structs.replace(call, **changed)
 
 
-def merged(repeats: list[list[Call]], *, sized: bool) -> list[Call]:
+def merged(repeats: list[list[Call]], made: Callable[[str], str], *, sized: bool) -> list[Call]:
     """Several lists of calls, alike call by call, as one list: the first's, with the medians of all.
 
+    `made`: the settings of the module at a path; what differs in them is told.
     `sized`: their tensors may differ in sizes; those that do become ranges as text, "5…204".
     """
     columns = [_flat(repeat) for repeat in repeats]
@@ -45,6 +47,8 @@ def merged(repeats: list[list[Call]], *, sized: bool) -> list[Call]:
                 changed[name] = median(numbers)
         if call.device_memory is not None:
             changed["device_memory"] = max(one.device_memory or 0 for one in same)
+        if call.kind == "module" and (differs := _differs(same, made)):
+            changed["differs"] = differs
         if sized:
             changed["inputs"] = _ranges([one.inputs for one in same])
             changed["output"] = _ranges([one.output for one in same])
@@ -54,6 +58,11 @@ def merged(repeats: list[list[Call]], *, sized: bool) -> list[Call]:
         del found[len(found) - inside :]
         found.append(msgspec.structs.replace(call, children=children, **changed))
     return found[::-1]
+
+
+def _differs(same: list[Call], made: Callable[[str], str]) -> str | None:
+    """In what settings the modules of these calls differ, where that was not told already."""
+    return next((one.differs for one in same if one.differs), None) or differences([made(one.path) for one in same])
 
 
 def _flat(calls: list[Call]) -> list[Call]:

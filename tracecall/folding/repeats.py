@@ -19,7 +19,7 @@ class Item(Struct, frozen=True):
     start: int
     exact: int  # equal for items that are alike
     loose: int  # equal for items that are alike but for sizes
-    leads: bool = False  # a module's call: what is done with its output follows it
+    leads: int = 0  # how likely a repeat begins with it, from `begins`
     count: int = 1
     width: int = 1
     body: tuple[Item, ...] = ()
@@ -65,6 +65,17 @@ def may_repeat(keys: Iterable[Hashable]) -> bool:
     return any(map(numbered.may_repeat, range(1, min(LONGEST, len(numbered.numbers) // FEWEST) + 1)))
 
 
+def begins(before: tuple[str, int] | None, written: tuple[str, int] | None, module: bool) -> int:
+    """How likely a repeat begins with a call: by its line of code, and that of the call before it.
+
+    Most with the first one of a loop's next round, where the code goes on further up; else with a module's call, as
+    what is done with its output follows it.
+    """
+    if before is not None and written is not None and before[0] == written[0] and written[1] < before[1]:
+        return 2
+    return 1 if module else 0
+
+
 class _Keys:
     """Numbers, and as one long number with a word for each: so all are compared at once, for every period."""
 
@@ -107,8 +118,8 @@ def _runs(
             found.append(items[i])
             i += 1
             continue
-        # where it may start later without losing a repeat: with a module's call, as what comes before it does
-        shift = next((by for by in range(equal[i] % period + 1) if items[i + by].leads), 0)
+        # where it may start later without losing a repeat: with what most likely begins one
+        shift = max(range(equal[i] % period + 1), key=lambda by: items[i + by].leads)
         if shift and worth(items[i + shift].start, width, count):
             found.extend(items[i : i + shift])
             i += shift

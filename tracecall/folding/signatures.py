@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tracecall.calls import Call, TensorSpec, Trace
+from tracecall.folding.settings import unnumbered
 
 # findings that are about several modules name one path: the modules' own states say which they are
 _STATES = {"unused", "weights-used", "bypassed"}
@@ -23,9 +24,9 @@ Specs = tuple[TensorSpec, ...]
 class Signatures:
     """Numbers by call. Calls are known by their identity, so those that were numbered are kept alive.
 
-    `exact` is equal where kind, type, name but for its digits, shapes, dtypes, devices, the module's parameters, mode
-    and findings and all of it below are. `unsized` is equal where that is so but for sizes, and `loose` where those
-    are calls of one module.
+    `exact` is equal where kind, type, name but for its digits, shapes, dtypes, devices and all of it below are, and the
+    module's parameters, mode, findings and settings but for their numbers. `unsized` is equal where that is so but for
+    sizes, and `loose` where those are calls of one module.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -144,7 +145,8 @@ class _Told(dict[str, int | None]):
             told = None
         else:
             remarks = tuple(sorted(self._said.get(path, ())))
-            told = self._number((info.parameters, info.trainable, info.buffers, info.training, remarks))
+            made = unnumbered(info.extra_repr)  # eps or p may differ, and is told; GELU's approximation may not
+            told = self._number((info.parameters, info.trainable, info.buffers, info.training, made, remarks))
         self[path] = told
         return told
 

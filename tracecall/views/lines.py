@@ -216,13 +216,21 @@ def _cut_guide(guide: str, room: int) -> str:
 
 
 def _cut_shapes(cell: str, size: int) -> str:
-    """The end of it, since the output stands there and says more; cut before a size or a word, never inside one."""
+    """What goes in and the first of several that come out, where both have room.
+
+    Else the end of it, since the output stands there and says more; cut before a size or a word, never inside one.
+    """
+    left, arrow, right = cell.partition(" → ")
+    for end in reversed([found.end() for found in _ANOTHER.finditer(right)]):
+        if len(left + arrow) + end < size:
+            return f"{left}{arrow}{right[:end]}…"
     begin = len(cell) - size + 1
     whole = _MAY_BE_CUT.search(cell, begin)
     return "…" + cell[whole.start() if whole else begin :]
 
 
 _MAY_BE_CUT = re.compile(r"[\[, →]")
+_ANOTHER = re.compile(r"\](?: ×\d+)?, ")  # after a shape, before the next one
 
 
 def _cut_source(cell: str, size: int) -> str:

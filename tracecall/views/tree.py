@@ -13,15 +13,17 @@ from rich.text import Text
 
 from tracecall.calls import Trace
 from tracecall.folding import folded, limited
+from tracecall.views import labels
 from tracecall.views.below import failure, findings_lines, prediction
 from tracecall.views.columns import total_time
 from tracecall.views.header import QUIET, header
 from tracecall.views.lines import lines
-from tracecall.views.rows import explained, rows
+from tracecall.views.rows import Row, explained, rows
 from tracecall.views.styled import Line, Piece, Styles
 
 UNFOLDED = "×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all"
 UNTIMED = "×N: N calls alike; inside is one; --no-fold shows all"
+UNLIKE = 5  # lines about settings that differ
 UNSTEADY = "~ the middle half of its runs spans more than half of its median"
 SIGNS = (  # each with the column that it stands in, and how it is found there
     ("+3", "closed", r"  \+\d+$", "calls inside it that are not shown"),
@@ -29,7 +31,7 @@ SIGNS = (  # each with the column that it stands in, and how it is found there
     ("█", "bar", "[▏▎▍▌▋▊▉█]", "its share of the whole time"),
     ("◂", "bar", "◂", "the costliest module of its level, a quarter of the whole time or more"),
     (":24", "line", r" :\d+", "the line of code that made the call"),
-    ("←", "from", " ← ", "what its input came from"),
+    ("←", "from", " ← ", "what its input came from; #3 is the third call of that name"),
 )
 
 
@@ -107,8 +109,10 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
     if any(row.call is not None and row.call.fold is not None for row in shown):
         alike = UNFOLDED if total_time(trace) else UNTIMED
         parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(alike, max(20, width)))]
+    if unlike := dict.fromkeys(_unlike(shown)):
+        parts += [Text(), *(Text(line, QUIET) for one in unlike for line in textwrap.wrap(one, max(20, width)))]
     if any("~" in time for time, _ in drawn.columns.get("time", [])):
-        parts += [Text(), Text(UNSTEADY, QUIET, no_wrap=True, overflow="ellipsis")]
+        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(UNSTEADY, max(20, width)))]
     if trace.prediction:
         parts += [Text(), *prediction(trace, width)]
     if trace.error is not None:
@@ -116,6 +120,15 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
     if trace.findings:
         parts += [Text(), *findings_lines(trace.findings, width)]
     return parts
+
+
+def _unlike(shown: list[Row]) -> Iterator[str]:
+    """In what calls on one line are not alike: settings of their modules; the first few."""
+    found = [row.call for row in shown if row.call is not None and row.call.differs]
+    for call in found[:UNLIKE]:
+        yield f"settings differ: {labels.bounded(call.differs or '')} in {labels.bounded(call.path)} and those like it"
+    if len(found) > UNLIKE:
+        yield f"and in {len(found) - UNLIKE} more"
 
 
 def _signs(columns: dict[str, list[Piece]], width: int) -> Iterator[Text]:
