@@ -8,9 +8,20 @@ import msgspec
 import pytest
 
 from tests.views.traces import cnn, hook, module, operation, spec, trace
-from tracecall.calls import Call, ModuleInfo, Trace
+from tracecall.calls import Call, Finding, ModuleInfo, Trace
 from tracecall.cli import options
-from tracecall.comparison import Change, Difference, Pair, compare, matching, taken, together
+from tracecall.comparison import (
+    Bounds,
+    Change,
+    Difference,
+    Drift,
+    Pair,
+    compare,
+    compare_processes,
+    matching,
+    taken,
+    together,
+)
 from tracecall.comparison.matching import match
 from tracecall.comparison.times import Ratio, ratio
 from tracecall.errors import TracecallError
@@ -275,6 +286,105 @@ def test_together_with_a_call_that_was_not_timed_is_not_known() -> None:
     """A sum without it would be less than they took."""
     assert taken([[timed(100), Call("module", "fc", "fc", "Linear")]], device=False) is None
     assert taken([[]], device=False) is None
+
+
+# times of two processes
+
+
+def steady(*times: float, size: int = 1, spread: float = 2) -> Trace:
+    """A root with a Linear for each time in microseconds, 50 runs each."""
+    inside = [module(f"fc.{i}", "Linear", (size,), (size,), us=us) for i, us in enumerate(times)]
+    made = trace(module("Net", "Net", (1,), (1,), *inside, us=sum(times), path=""))
+    for _, call in made.walk():
+        call.samples, call.spread_ns = 50, round(spread * 1000)
+    return made
+
+
+def verdicts(found: Difference) -> dict[str, str]:
+    """What is slower or faster."""
+    return {pair.call.name: pair.time.verdict for _, pair in found.walk() if pair.time and pair.time.verdict}
+
+
+def test_what_all_calls_share_is_told_once_and_makes_none_slower() -> None:
+    """The ratios are as they were measured; two runs in one process share nothing."""
+    before, after = steady(*[100] * 8), steady(*[150] * 8)
+    found = compare_processes(before, after)
+    assert found.bounds.drifts == (Drift("host", 1.5, 1.5, 1.5, 8),)
+    assert verdicts(found) == {}
+    assert {pair.time.ratio for _, pair in found.walk() if pair.time} == {1.5}
+    assert not found.changed
+    assert len(verdicts(compare(before, after))) == 9
+
+
+def test_a_call_is_slower_or_faster_beside_what_all_share() -> None:
+    """By its whole interval and MARGIN."""
+    after = steady(*[150] * 9, 320, 100, 162)
+    assert verdicts(compare_processes(steady(*[100] * 12), after)) == {"fc.9": "slower", "fc.10": "faster"}
+
+
+def test_what_calls_share_may_differ_from_one_to_the_other() -> None:
+    """A slower processor is not as much slower in everything: the middle half of the ratios tells how much."""
+    after = steady(*[130] * 6, *[165] * 6)
+    found = compare_processes(steady(*[100] * 12), after)
+    assert found.bounds.drifts == (Drift("host", 1.65, 1.3, 1.65, 12),)
+    assert verdicts(found) == {}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [[150] * 7, [*[150] * 6, *[100] * 6], [*[150] * 6, *[300] * 6], [108] * 12, [93] * 12],
+    ids=["few", "half of them", "far apart", "about 1", "about 1, less"],
+)
+def test_what_only_some_calls_share_is_no_drift(after: list[float]) -> None:
+    """Then each of them is slower."""
+    found = compare_processes(steady(*[100] * len(after)), steady(*after))
+    assert found.bounds.drifts == ()
+    assert [name for name in verdicts(found) if name != "Net"] == [f"fc.{i}" for i, us in enumerate(after) if us > 110]
+
+
+def test_what_changed_and_what_is_short_tells_no_drift() -> None:
+    """Other shapes take other times, and short calls those of the clocks."""
+    assert compare_processes(steady(*[100] * 12), steady(*[150] * 12, size=2)).bounds.drifts == ()
+    assert compare_processes(steady(*[2] * 12, spread=0.1), steady(*[3.5] * 12, spread=0.1)).bounds.drifts == ()
+
+
+def test_the_device_has_a_drift_of_its_own() -> None:
+    """The host may be slower while it is not."""
+    both = steady(*[100] * 20), steady(*[150] * 20)
+    for one, device_ns in zip(both, (50_000, 30_000), strict=True):
+        for call in one.calls[0].children[10:]:
+            call.device_ns, call.device_spread_ns = device_ns, 0
+    found = compare_processes(*both)
+    assert [(drift.clock, drift.ratio, drift.calls) for drift in found.bounds.drifts] == [
+        ("host", 1.5, 10),
+        ("device", 0.6, 10),
+    ]
+    assert verdicts(found) == {}
+
+
+def test_clocks_of_two_processes_are_microseconds_apart() -> None:
+    """A difference below 3 µs a call is theirs, of a line that stands for several so many times that."""
+    before = steady(*[2] * 4, spread=0.1)
+    assert verdicts(compare(before, steady(4, 0.5, 2, 2, spread=0.1))) == {"fc.0": "slower", "fc.1": "faster"}
+    found = compare_processes(before, steady(4, 0.5, 2, 6, spread=0.1))
+    assert verdicts(found) == {"Net": "slower", "fc.3": "slower"}
+    for us, said in ((4.5, None), (5.5, "slower")):
+        several = together([[timed(2)] * 10], [[timed(us)] * 10], Bounds(3000))
+        each = together([[timed(2)]] * 10, [[timed(us)]] * 10, Bounds(3000))
+        assert several is not None
+        assert each is not None
+        assert (several.verdict, each.verdict) == (said, said)
+
+
+def test_findings_that_only_one_has_are_no_change() -> None:
+    """The same one may be about a line that has moved."""
+    before, after = cnn(), cnn()
+    gone, new = Finding("nonfinite", "3 are NaN"), Finding("nonfinite", "4 are NaN", path="fc1")
+    before.findings = [gone, Finding("dtype", "a dtype grows", site=before.calls[0].children[0].site)]
+    after.findings = [Finding("dtype", "a dtype grows", site=before.calls[0].children[5].site), new]
+    found = compare(before, after)
+    assert found.findings == ([gone], [new])
+    assert not found.changed
 
 
 # a part of what changed

@@ -9,16 +9,21 @@ import pytest
 from rich.console import Console
 
 from tests.views.traces import cnn, module, operation, spec, trace
-from tracecall.calls import Call, ModuleInfo, Trace, Value
-from tracecall.comparison import compare
+from tracecall.calls import Call, Finding, ModuleInfo, Trace, Value
+from tracecall.comparison import Difference, compare, compare_processes
 from tracecall.views.diff import diff
 
 
 def drawn(before: Trace, after: Trace, width: int = 80, **options: object) -> list[str]:
     """What is printed, without colours."""
+    return page(compare(before, after), width, **options)
+
+
+def page(found: Difference, width: int = 80, **options: object) -> list[str]:
+    """The same of what was compared before."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, highlight=False)
-    console.print(diff(compare(before, after), ("a.json", "b.json"), width=width, **options))  # type: ignore[arg-type]
+    console.print(diff(found, ("a.json", "b.json"), width=width, **options))  # type: ignore[arg-type]
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -83,8 +88,55 @@ def test_changes_that_the_tree_does_not_show_are_said() -> None:
         "5 calls as before"
     ) in said
     assert not any("leaves out" in line for line in drawn(cnn(), wider(), width=160))
-    (said,) = [line for line in drawn(cnn(), wider(), width=160, depth=0) if "changed" in line]
+    (said,) = [line for line in drawn(cnn(), wider(), width=160, depth=0) if "deeper" in line]
     assert said.startswith("2 added, 1 removed, 5 changed, 8 of them deeper than --depth 0, 5 calls as before")
+
+
+def nested(*names: str) -> Trace:
+    """A net with a stage, in it blocks by their names, and a Linear in each."""
+    blocks = [
+        module(
+            name, "Block", (1,), (1,), module("fc", "Linear", (1,), (1,), path=f"stage.{name}.fc"), path=f"stage.{name}"
+        )
+        for name in names
+    ]
+    stage = module("stage", "Stage", (1,), (1,), *blocks)
+    return trace(module("Net", "Net", (1,), (1,), module("head", "Linear", (1,), (1,)), stage, path=""))
+
+
+def test_every_change_below_a_depth_is_counted_and_marked_above() -> None:
+    """What came with a call that is shown is in its line; without that line it is hidden, too."""
+    both = nested("one"), nested("one", "two", "three")
+    assert (
+        drawn(*both, depth=1)[2:]
+        == """\
+Net
+├─ head                              Linear
+└─ stage  (6 calls inside, 4 added)  Stage
+
+4 added, 4 of them deeper than --depth 1, 5 calls as before""".splitlines()
+    )
+    assert (
+        drawn(*both, depth=2)[2:]
+        == """\
+  Net
+  ├─ head                       Linear
+  └─ stage                      Stage
+     ├─ one  (1 call inside)    Block
++    ├─ two  (1 call inside)    Block
++    └─ three  (1 call inside)  Block
+
+4 added, 5 calls as before""".splitlines()
+    )
+    assert "4 added, 4 of them deeper than --depth 0, 5 calls as before" in drawn(*both, depth=0)
+
+
+def test_the_mark_of_what_changed_inside_stays_where_room_is_short() -> None:
+    """The number of all inside goes for it."""
+    both = nested("one"), nested("one", "two", "three")
+    for made in both:
+        made.calls[0].children[1].name = "a_stage_with_a_long_name"
+    assert "└─ a_stage_with_a_long…  (4 added)" in "\n".join(drawn(*both, width=34, depth=1))
 
 
 def test_operations_of_a_new_module_are_shown_by_all() -> None:
@@ -347,6 +399,83 @@ def test_a_part_is_shown_and_the_sum_is_of_all() -> None:
     lines = drawn(layers(3), layers(3, size=6), width=100, part=part)
     assert sum("layers." in line for line in lines) == 1
     assert "9 changed, 6 of them not in this part of the tree, 1 call as before; no time differs beyond noise" in lines
+
+
+def test_a_small_difference_of_some_is_counted_in_the_line_of_all() -> None:
+    """Noise sets none apart: less than a hundredth of the whole time."""
+    before, after = layers(12), layers(12)
+    for i in (3, 8):
+        after.calls[0].children[i].children[0].host_ns = 6_900
+    assert tree(drawn(before, after, width=100)) == """\
+                                     before µs  after µs  ratio
+Net                                      200.0     200.0   1.00  1.00–1.00
+└─ layers.0 … layers.11 ×12  Block       120.0     120.0   1.00  0.96–1.04
+   ├─ fc                     Linear        5.0       5.0   1.00  0.92–1.08  2 slower
+   └─ F.relu                               2.5       2.5   1.00  0.85–1.17""".splitlines()  # fmt: skip
+    for i in (3, 8):
+        after.calls[0].children[i].children[0].host_ns = 7_900
+    found = tree(drawn(before, after, width=100))
+    assert [line.split("─ ")[1].split("  ")[0] for line in found if line[1:].startswith("─ ")] == [
+        "layers.0 … layers.2 ×3",
+        "layers.3",
+        "… 4 calls unchanged",
+        "layers.8",
+        "layers.9 … layers.11 ×3",
+    ]
+
+
+def test_what_all_calls_share_is_told_below_the_tree() -> None:
+    """Once, and no call is slower for it."""
+    before, after = layers(12, us=100), layers(12, us=160)
+    before.calls[0].host_ns, after.calls[0].host_ns = 1_200_000, 1_920_000
+    found = page(compare_processes(before, after), width=100)
+    assert (
+        found[found.index("") :]
+        == """\
+
+                        before ms  after ms  ratio
+Net  (36 calls inside)      1.200     1.920   1.60  1.60–1.60
+
+nothing changed: 37 calls with the same types, shapes, dtypes, devices and parameters; no time
+differs beyond noise
+all calls took 1.60 times as long, also those that did not change: another state of the machine, its
+threads or torch; slower and faster are beside that
+ratio: the time after by that before, and what it may as well be by the spread of both; slower or
+faster where all of that is beyond 1.1 and 3 µs a call, by 5 runs or more of each""".splitlines()
+    )
+    assert not any("all calls took" in line for line in page(compare_processes(before, before)))
+
+
+def test_findings_of_one_alone_are_said() -> None:
+    """A few of each trace."""
+    before, after = cnn(), cnn()
+    before.findings = [Finding("dtype", "a dtype grows")]
+    after.findings = [Finding("unused", f"fc{i} took no part") for i in range(9)]
+    found = [line for line in drawn(before, after) if line.startswith("only ")]
+    assert found == [
+        "only before: a dtype grows",
+        *[f"only after: fc{i} took no part" for i in range(6)],
+        "only after: 3 findings more",
+    ]
+
+
+def test_only_what_is_shown_is_explained() -> None:
+    """Columns that had no room are not; the criterion is."""
+    long = layers(8)
+    for call in long.calls[0].children:
+        call.name = call.path = "encoder." * 5 + call.path
+    legends = {
+        width: " ".join(line for line in drawn(long, long, width=width, everything=True) if "─ " not in line)
+        for width in (30, 60, 160)
+    }
+    assert "×N: N calls alike before and after, with their total times; inside, times are medians" in legends[160]
+    assert "×N: N calls alike before and after; the ratio is of their total times; inside, of medians" in legends[60]
+    for width in (60, 160):
+        assert (
+            "ratio: the time after by that before, and what it may as well be by the spread of both;" in legends[width]
+        )
+        assert "slower or faster where all of that is beyond 1.1 and 1 µs a call, by 5 runs or more" in legends[width]
+    assert "ratio: the time after by that before; slower or faster where what it may as well be by the" in legends[30]
 
 
 @pytest.mark.parametrize("width", [80, 100])

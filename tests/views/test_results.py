@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from tests.views.test_compare import FAR, FINE, SAME, comparison, net
+from tests.views.test_diff import layers
 from tests.views.traces import cnn
-from tracecall.calls import Call, CallError, ModuleInfo, Trace
-from tracecall.comparison import compare
+from tracecall.calls import Call, CallError, Finding, ModuleInfo, Trace
+from tracecall.comparison import compare, compare_processes
 from tracecall.recording.output_errors import OutputError
 from tracecall.views.results import compare_result, diff_result
 
@@ -69,6 +70,17 @@ def test_a_diff_tells_what_no_call_shows() -> None:
     assert found["settings"] == [{"what": "mode", "before": "eval", "after": "train"}]
     assert [one["what"] for one in found["environment"]] == ["torch"]
     assert found["errors"] == [None, {"type": "ValueError", "message": "no"}]
+
+
+def test_a_diff_has_what_all_calls_share_and_what_was_found_in_one() -> None:
+    """The ratio of most, beside which a verdict is."""
+    before, after = layers(8), layers(8, us=16)
+    after.findings.append(Finding("nonfinite", "64 of 64 are NaN"))
+    found = plain(diff_result(compare_processes(before, after), ("a.json", "b.json")))
+    assert found["drifts"] == [{"clock": "host", "ratio": 1.6, "low": 1.6, "high": 1.6, "calls": 8}]
+    assert found["findings"] == [[], [{"kind": "nonfinite", "message": "64 of 64 are NaN"}]]
+    assert found["changed"] is False
+    assert diffed(before, before)["drifts"] == []
 
 
 def test_nothing_changed() -> None:

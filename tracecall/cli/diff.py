@@ -25,16 +25,18 @@ def diff(
     """Show what changed from trace A to trace B as one tree; exit status 0 if nothing did, 1 if something did.
 
     Calls are added (+), removed (−) or changed (→): type, shapes, dtypes, devices, parameters. A call is slower or
-    faster only where the medians ± their interquartile ranges, of at least 5 runs each, are more than 10 % apart; times
-    alone never make the exit status 1, nor do other versions of torch or another machine. What is shown of the tree
-    changes neither the sum nor the exit status.
+    faster only where the medians ± their interquartile ranges, of at least 5 runs each, are more than 10 % apart, and
+    the medians 3 µs or more a call. What almost all calls share that did not change, as on a machine in another state,
+    is told once, and a call is slower or faster beside it; times alone never make the exit status 1, nor do other
+    versions of torch, another machine or other findings. What is shown of the tree changes neither the sum nor the exit
+    status.
     """
     levels = options.levels(depth)
     shown = options.operations(ops)
     from tracecall import tracefile
-    from tracecall.comparison import compare
+    from tracecall.comparison import compare_processes
 
-    found = compare(tracefile.load(before), tracefile.load(after))
+    found = compare_processes(tracefile.load(before), tracefile.load(after))
     part = options.part(found, only, filter_)
     if as_json:
         from tracecall.views.results import diff_result

@@ -11,10 +11,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 from tracecall.calls import Call
-from tracecall.comparison.times import MARGIN, Ratio
+from tracecall.comparison.times import MARGIN, Ratio, taken
 from tracecall.comparison.trees import Pair
 
 FEWEST = 3  # fewer share no line
+FAR, SHARE = 1.5, 0.01  # times the ratio in the middle of those alike; of the time of all
 
 
 class Signs(Protocol):
@@ -37,7 +38,7 @@ class Alike:
 
     Those of one module may differ in sizes, as the rounds of a loop do that grow: no line tells the sizes of a pair,
     but where they changed, and then they are part of what makes it alike.
-    One that is slower or faster where those alike are not is not alike, nor what it is in.
+    One that is slower or faster by far where those alike are not is not alike, nor what it is in.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Alike:
         before: Signs,
         after: Signs,
         *,
+        roots: Sequence[Pair] = (),
         shown: Callable[[Pair], bool] = lambda _: True,
         said: Callable[[Pair], Hashable] = lambda _: None,
     ) -> None:
-        """`shown`: whether a pair may have a line; `said`: what else its line says, which then is the same for all."""
+        """`roots` have the time of all; `shown`: whether a pair may have a line, `said`: what else it says there."""
         self._before, self._after = before, after
+        self._whole = {"device": _whole(roots, device=True), "host": _whole(roots, device=False)}
         self._shown, self._said = shown, said
         self._keys: dict[int, tuple[int, int]] = {}  # the second for any sizes
         self._lines: dict[int, int] = {}
@@ -76,7 +79,7 @@ class Alike:
         """A module's call: what is done with its output follows it."""
         return pair.call.kind == "module"
 
-    def written(self, pair: Pair) -> Hashable:
+    def written(self, pair: Pair) -> tuple[str, int] | None:
         """The line of code that made the call."""
         site = pair.call.site
         return None if site is None else (site.file, site.line)
@@ -93,7 +96,7 @@ class Alike:
         self._before.add([pair.before for pair in siblings if pair.before is not None])
         self._after.add([pair.after for pair in siblings if pair.after is not None])
         signs = [_sign(pair, self._before.exact, self._after.exact) for pair in pairs]
-        apart = _apart(pairs, signs)
+        apart = _apart(pairs, signs, self._whole)
         for pair, sign in zip(reversed(pairs), reversed(signs), strict=True):
             inside = [self._keys[id(child)] for child in pair.children] if pair.children else []
             told = tuple(pair.changes), pair.asked, bool(pair.call.reads), self._said(pair), apart.get(id(pair))
@@ -119,8 +122,18 @@ def _from_outside(pair: Pair) -> Hashable:
     return (pair.types, pair.before is None, pair.after is None, len(pair.children), len(pair.changes))
 
 
-def _apart(pairs: list[Pair], signs: list[tuple[int | None, int | None]]) -> dict[int, str]:
-    """What is slower or faster where most calls alike are not, by all that its ratio may be: it is no noise."""
+def _whole(roots: Sequence[Pair], *, device: bool) -> int:
+    """What the root calls took, in the trace where that was more."""
+    sides = [pair.before for pair in roots], [pair.after for pair in roots]
+    times = [taken([[call for call in side if call is not None]], device) for side in sides]
+    return max(0 if time is None else time.ns for time in times)
+
+
+def _apart(pairs: list[Pair], signs: list[tuple[int | None, int | None]], whole: dict[str, int]) -> dict[int, str]:
+    """What is slower or faster by far where most calls alike are not, and matters beside the time of all.
+
+    A smaller difference is left to the line of all, which counts such: else noise would part it again and again.
+    """
     timed: defaultdict[tuple[int | None, int | None], list[tuple[Pair, Ratio]]] = defaultdict(list)
     for pair, sign in zip(pairs, signs, strict=True):
         if pair.time is not None:
@@ -134,10 +147,10 @@ def _apart(pairs: list[Pair], signs: list[tuple[int | None, int | None]]) -> dic
         ratios = sorted(time.ratio for _, time in same)
         middle = ratios[len(ratios) // 2]
         for pair, time in same:
-            if time.verdict == usual:
+            if time.verdict == usual or abs(time.after_ns - middle * time.before_ns) < SHARE * whole[time.clock]:
                 continue
-            if time.low is not None and time.low > MARGIN * middle:
+            if time.ratio > FAR * middle and time.low is not None and time.low > MARGIN * middle:
                 found[id(pair)] = "slower"
-            elif time.high is not None and time.high * MARGIN < middle:
+            elif time.ratio * FAR < middle and time.high is not None and time.high * MARGIN < middle:
                 found[id(pair)] = "faster"
     return found

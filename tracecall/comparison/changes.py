@@ -7,7 +7,7 @@ from itertools import groupby
 
 from msgspec import Struct
 
-from tracecall.calls import Call, ModuleInfo, TensorSpec, Trace, Value
+from tracecall.calls import Call, Finding, ModuleInfo, TensorSpec, Trace, Value
 
 _SCRIPTED = ("RecursiveScriptModule", "ScriptModule", "TopLevelTracedModule", "TracedModule")
 _ORIGINAL = "original_name="  # all that the `extra_repr` of one of these tells
@@ -110,6 +110,16 @@ def of_settings(before: Trace, after: Trace) -> tuple[list[Change], list[Change]
         }
     )
     return run, place
+
+
+def of_findings(before: Trace, after: Trace) -> tuple[list[Finding], list[Finding]]:
+    """Findings of one trace that the other lacks; the line they are about may have moved."""
+
+    def lacking(one: Trace, other: Trace) -> list[Finding]:
+        said = {(finding.kind, finding.path, finding.message) for finding in other.findings}
+        return [finding for finding in one.findings if (finding.kind, finding.path, finding.message) not in said]
+
+    return lacking(before, after), lacking(after, before)
 
 
 Specs = list[TensorSpec]

@@ -12,7 +12,35 @@ from tracecall.medians import known, median, total
 
 MARGIN = 1.1  # a ratio nearer to 1 is not called a change, however certain it is
 FEWEST = 5  # runs of each: the spread of fewer says little
-LEAST_NS = 1000  # a difference below a microsecond is the clock's
+LEAST_NS = 1000  # a difference below a microsecond a call is the clock's
+APART_NS = 3000  # of two processes: what the clocks cost is measured in each, and comes out some 1 µs apart
+
+Clock = Literal["host", "device"]
+Verdict = Literal["faster", "slower"]
+
+
+class Drift(Struct, frozen=True):
+    """What calls that did not change took by what they had taken: the median of all, and the middle half of them."""
+
+    clock: Clock
+    ratio: float
+    low: float
+    high: float
+    calls: int
+
+
+class Bounds(Struct, frozen=True):
+    """From where on a time is another one; of two runs in turn in one process, unless told."""
+
+    least_ns: int = LEAST_NS  # a call
+    drifts: tuple[Drift, ...] = ()  # what all calls share is no difference of one; at most one of each clock
+
+    def drift(self, clock: Clock) -> tuple[float, float]:
+        """From where to where ratios are that all share."""
+        return next(((drift.low, drift.high) for drift in self.drifts if drift.clock == clock), (1.0, 1.0))
+
+
+IN_TURN = Bounds()
 
 
 class Ratio(Struct, frozen=True, omit_defaults=True):
@@ -26,26 +54,29 @@ class Ratio(Struct, frozen=True, omit_defaults=True):
     ratio: float
     low: float | None = None
     high: float | None = None
-    clock: Literal["host", "device"] = "host"
-    verdict: Literal["faster", "slower"] | None = None  # None: no change, or none that can be told from noise
+    clock: Clock = "host"
+    verdict: Verdict | None = None  # None: no change, or none that can be told from noise
     noisy: bool = False  # enough runs, and neither end is known: both spreads are as large as the times
 
 
-def ratio(before: Call, after: Call) -> Ratio | None:
+def ratio(before: Call, after: Call, bounds: Bounds = IN_TURN) -> Ratio | None:
     """The ratio of two calls' medians, of device times where both have them; None where one was not timed.
 
     The interval takes each median ± its interquartile range, in which the middle half of the runs lies however skewed
-    they are. Slower, or faster, is only said if the whole interval is beyond MARGIN, with FEWEST runs of each.
+    they are. Slower, or faster, is only said if the whole interval is beyond MARGIN, with FEWEST runs of each, and the
+    times are further apart than the clocks may be: both beside what all calls share.
     """
-    return together([[before]], [[after]])
+    return together([[before]], [[after]], bounds)
 
 
-def together(before: Sequence[Sequence[Call]], after: Sequence[Sequence[Call]]) -> Ratio | None:
+def together(
+    before: Sequence[Sequence[Call]], after: Sequence[Sequence[Call]], bounds: Bounds = IN_TURN
+) -> Ratio | None:
     """The same of several calls that share a line: of those in one list together, of several lists the median."""
     for device in (True, False):
         one, other = taken(before, device), taken(after, device)
         if one is not None and other is not None:
-            return _ratio(one, other, device)
+            return _ratio(one, other, "device" if device else "host", bounds, len(before[0]))
     return None
 
 
@@ -86,8 +117,7 @@ def _fewest(times: list[Time]) -> int:
     return min(time.samples for time in times)
 
 
-def _ratio(before: Time, after: Time, device: bool) -> Ratio | None:
-    clock: Literal["host", "device"] = "device" if device else "host"
+def _ratio(before: Time, after: Time, clock: Clock, bounds: Bounds, calls: int) -> Ratio | None:
     (was, was_spread, _), (now, now_spread, _) = before, after
     if was <= 0 or now < 0:
         return None
@@ -95,10 +125,10 @@ def _ratio(before: Time, after: Time, device: bool) -> Ratio | None:
         return Ratio(was, now, now / was, clock=clock)
     low = (now - now_spread) / (was + was_spread) if now > now_spread else None
     high = (now + now_spread) / (was - was_spread) if was > was_spread else None
-    verdict: Literal["faster", "slower"] | None = None
-    if abs(now - was) >= LEAST_NS:
-        if low is not None and low > MARGIN:
-            verdict = "slower"
-        elif high is not None and high < 1 / MARGIN:
-            verdict = "faster"
+    least, most = bounds.drift(clock)
+    verdict: Verdict | None = None
+    if low is not None and low > MARGIN * most and now - most * was >= bounds.least_ns * calls:
+        verdict = "slower"
+    elif high is not None and high < least / MARGIN and least * was - now >= bounds.least_ns * calls:
+        verdict = "faster"
     return Ratio(was, now, now / was, low, high, clock, verdict, low is None and high is None)

@@ -6,10 +6,19 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from tracecall.calls import Call, ModuleInfo, Trace
-from tracecall.comparison.changes import Change, ModuleChange, of_calls, of_modules, of_settings, type_in, type_of
+from tracecall.calls import Call, Finding, ModuleInfo, Trace
+from tracecall.comparison.changes import (
+    Change,
+    ModuleChange,
+    of_calls,
+    of_findings,
+    of_modules,
+    of_settings,
+    type_in,
+    type_of,
+)
 from tracecall.comparison.matching import match
-from tracecall.comparison.times import Ratio, ratio
+from tracecall.comparison.times import Bounds, Ratio, ratio
 
 ADDED, REMOVED, CHANGED = "+", "−", "→"
 
@@ -56,6 +65,8 @@ class Difference(Struct):
     modules: list[ModuleChange]  # that no call shows
     settings: list[Change]  # how both were run
     environment: list[Change]  # where both were run: no change of the model
+    findings: tuple[list[Finding], list[Finding]] = field(default_factory=lambda: ([], []))  # that only one has
+    bounds: Bounds = field(default_factory=Bounds)  # from where on a time is another one
 
     def walk(self) -> Iterator[tuple[int, Pair]]:
         """Every pair with its depth, in call order; iterative, as Trace.walk is."""
@@ -80,7 +91,7 @@ class Difference(Struct):
 def compare(before: Trace, after: Trace) -> Difference:
     """What changed: calls are the same where path (or name) and the order among their siblings are."""
     settings, environment = of_settings(before, after)
-    found = Difference(before, after, [], [], settings, environment)
+    found = Difference(before, after, [], [], settings, environment, of_findings(before, after))
     waiting: list[_Siblings] = [(before.calls, after.calls, None, None, found.pairs)]
     while waiting:
         olds, news, above, above_now, into = waiting.pop()

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tracecall.comparison import ADDED, FEWEST, REMOVED, Change, Difference, ModuleChange, Pair, model_of
+from tracecall.comparison import (
+    ADDED,
+    REMOVED,
+    Change,
+    Difference,
+    ModuleChange,
+    Pair,
+    model_of,
+)
 from tracecall.views import labels
+from tracecall.views.diff_summary import BOTH, counted, hidden, summary
 from tracecall.views.header import MODULE, NOTE, QUIET
-from tracecall.views.merged import KEPT, STYLES, Column, folded, grid, how, times
-from tracecall.views.pairs import Line, Pairs, Shared, calls, seen, tree_lines, type_text
+from tracecall.views.merged import KEPT, STYLES, Column, folded, grid, times
+from tracecall.views.pairs import Line, Pairs, Shared, seen, tree_lines, type_text
 
 FEW = 3  # unchanged calls in a row that are shown
 SEEN = 12  # cells from the first difference on that are to be seen
-BOTH = ("before", "after")
 REPEATS = 3  # modules alike that share a line
 
 
@@ -48,21 +54,25 @@ def diff(
     parts: list[RenderableType] = [*_header(difference, names), Text(), *tree]
     if shown.modules:
         parts += [Text(), *_modules(shown.modules, width, fold)]
-    hidden = _hidden(difference, shown, everything, depth, operations)
-    alike = folded(lines, " before and after", " before and after, with their total times")
-    return Group(*parts, Text(), *summary(difference, width, hidden=hidden, alike=alike, tree=tree))
+    left_out = hidden(difference, shown, everything, depth, operations)
+    alike = folded(lines, " before and after", " before and after, with their total times", tree)
+    return Group(*parts, Text(), *summary(difference, width, hidden=left_out, alike=alike, tree=tree))
 
 
 def _lines(
     difference: Difference, width: int, everything: bool, depth: int | None, operations: str, fold: bool
 ) -> Iterator[Line]:
     """The tree's lines, each with its changes under it."""
-    told = None if everything else _told(difference)
+    changed = _with(difference, lambda pair: bool(pair.sign))
+    slower = _with(difference, lambda pair: pair.time is not None and pair.time.verdict is not None)
+    told = None if everything else changed | slower
+    # what is told for its time alone may share a line with those like it: that line has how many are slower
+    shareable = changed | _with_siblings(difference, slower - changed)
     shared = Shared(
         difference,
         fold=fold,
         seen=lambda pair: seen(pair, operations),
-        shown=lambda pair: told is None or id(pair) in told,
+        shown=lambda pair: everything or id(pair) in shareable,
     )
 
     def children(pairs: Pairs, level: int) -> list[Pairs | int]:
@@ -74,22 +84,30 @@ def _lines(
         return list(inside) if told is None else list(_gathered(inside, told))
 
     for line in tree_lines(shared, children):
+        if line.pairs is not None and line.sign not in (ADDED, REMOVED):
+            line.changed = ", ".join(counted(shared.hidden(line.pairs))) if line.inside else ""
         yield line
         if line.pairs is not None and not line.in_turn:
             for text in _changes(line.pairs.first.changes, width - cell_len(line.below) - 2):  # 2: the signs
                 yield Line(line.below, "", note=text)
 
 
-def _told(difference: Difference) -> set[int]:
-    """The ids of pairs that are not as they were, with all that they are inside of."""
+def _with(difference: Difference, is_one: Callable[[Pair], bool]) -> set[int]:
+    """The ids of such pairs, with all that they are inside of."""
     found: set[int] = set()
     above: list[Pair] = []
     for depth, pair in difference.walk():
         del above[depth:]
         above.append(pair)
-        if pair.sign or (pair.time is not None and pair.time.verdict):
+        if is_one(pair):
             found.update(map(id, above))
     return found
+
+
+def _with_siblings(difference: Difference, chosen: set[int]) -> set[int]:
+    """The ids of pairs and of their siblings."""
+    all_siblings = [difference.pairs, *(pair.children for _, pair in difference.walk() if pair.children)]
+    return {id(one) for siblings in all_siblings if any(id(pair) in chosen for pair in siblings) for one in siblings}
 
 
 def _gathered(lines: list[Pairs], told: set[int]) -> Iterator[Pairs | int]:
@@ -179,60 +197,3 @@ def _alike(modules: list[ModuleChange]) -> list[list[ModuleChange]]:
         found.setdefault(key, []).append(module)
     parts = ([same] if len(same) >= REPEATS else [[module] for module in same] for same in found.values())
     return [same for part in parts for same in part]
-
-
-def summary(difference: Difference, width: int, *, hidden: list[str], alike: str, tree: list[Text]) -> Iterator[Text]:
-    """How many calls changed, what of them the tree does not show, and how many are slower or faster."""
-    counts = Counter(pair.sign for _, pair in difference.walk())
-    words = {"+": "added", "−": "removed", "→": "changed"}
-    parts = [f"{counts[sign]:,} {word}" for sign, word in words.items() if counts[sign]]
-    if difference.changed:
-        said = f"{', '.join([*parts, *hidden]) or 'no call changed'}, {calls(counts[''])} as before"
-    else:
-        said = f"nothing changed: {calls(counts[''])} with the same types, shapes, dtypes, devices and parameters"
-    ratios = [pair.time for _, pair in difference.walk() if pair.time is not None]
-    verdicts, timed = Counter(one.verdict for one in ratios if one.verdict), bool(ratios)
-    if verdicts:
-        said += "; " + ", ".join(f"{verdicts[one]:,} {one}" for one in ("slower", "faster") if verdicts[one])
-    elif any(one.noisy or one.low is not None or one.high is not None for one in ratios):
-        said += "; no time differs beyond noise"
-    elif timed:
-        said += f"; too few runs to tell a time from noise: {FEWEST} of each are needed"
-    yield from _wrapped(said, width, "")
-    yield from _wrapped(alike, width, QUIET)
-    if timed:
-        yield from _wrapped(how("the time after", "that before", tree), width, QUIET)
-
-
-def _hidden(
-    difference: Difference, shown: Difference, everything: bool, depth: int | None, operations: str
-) -> list[str]:
-    """What of the changes the tree does not show, and what to type for it; depth and part are one's own choice."""
-    left_out = deep = there = 0
-    inside = False  # any of them in a call that came or went as a whole, which only --all opens
-    new: list[bool] = []
-    for level, pair in shown.walk():
-        del new[level:]
-        there += bool(pair.sign)
-        if pair.sign and depth is not None and level > depth:
-            deep += not any(new)  # or counted in the line of what it came with
-        elif pair.sign and not seen(pair, operations):
-            left_out += 1
-            inside = inside or any(new)
-        new.append(pair.sign in (ADDED, REMOVED))
-    found = []
-    if left_out:
-        typed = "--ops forward --all" if inside and not everything else "--ops forward"
-        verb = "is an operation" if left_out == 1 else "are operations"
-        found.append(
-            f"{left_out:,} of them {verb} that the tree leaves out ({typed} shows {'it' if left_out == 1 else 'them'})"
-        )
-    if deep:
-        found.append(f"{deep:,} of them deeper than --depth {depth}")
-    elsewhere = sum(bool(pair.sign) for _, pair in difference.walk()) - there if shown is not difference else 0
-    return [*found, f"{elsewhere:,} of them not in this part of the tree"] if elsewhere else found
-
-
-def _wrapped(text: str, width: int, style: str) -> Iterator[Text]:
-    for line in textwrap.wrap(text, max(20, min(width, 100)), break_on_hyphens=False):
-        yield Text(line, style, no_wrap=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from tracecall.comparison import FEWEST, MARGIN, Ratio, taken
+from tracecall.comparison import FEWEST, IN_TURN, MARGIN, Bounds, Ratio, taken
 from tracecall.views import labels
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET
 from tracecall.views.names import cut_name, least
@@ -85,7 +85,7 @@ def grid(lines: list[Line], columns: list[Column], width: int) -> list[Text]:
         module = line.pairs.first.call.kind == "module" and not line.in_turn
         style = STYLES[sign] if sign in ("+", "−") else MODULE if module else ""
         row.append(guide, QUIET)
-        row.append(_cut(names[i], _closed(line), label - cell_len(guide), line.shared), style)
+        row.append(_cut(names[i], line, label - cell_len(guide)), style)
         for cell, of in _cells(columns, widths, i):
             row.append(GAP + cell, of)
         row.rstrip()
@@ -94,18 +94,26 @@ def grid(lines: list[Line], columns: list[Column], width: int) -> list[Text]:
 
 
 def _closed(line: Line) -> str:
-    """How many calls are inside, where those are not shown."""
+    """How many calls are inside, where those are not shown, and what of them changed."""
     if not line.inside:
         return ""
     several = line.pairs is not None and line.pairs.count > 1
-    return f"  ({line.inside:,} inside each)" if several else f"  ({calls(line.inside)} inside)"
+    inside = f"{line.inside:,} inside each" if several else f"{calls(line.inside)} inside"
+    return f"  ({', '.join(filter(None, (inside, line.changed)))})"
 
 
-def _cut(name: str, closed: str, width: int, shared: bool) -> str:
-    """Exactly `width` cells of a name and what is inside; of calls that share a line, their indices stay longest."""
+def _cut(name: str, line: Line, width: int) -> str:
+    """Exactly `width` cells of a name and what is inside; of calls that share a line, their indices stay longest.
+
+    Where not all of that has room, what changed inside stays.
+    """
+    closed = _closed(line)
+    if line.changed and cell_len(name + closed) > width:
+        closed = f"  ({line.changed})"
     room = width - cell_len(closed)
-    if not shared or cell_len(name) <= room:
-        return labels.pad(name + closed, width)
+    if not line.shared or cell_len(name) <= room:
+        short = line.changed and room >= SHORTEST_NAME
+        return labels.pad((labels.pad(name, room).rstrip() if short else name) + closed, width)
     if closed and room >= least(name)[0]:
         return labels.pad(cut_name(name, room, folded=True).rstrip() + closed, width)
     return cut_name(name, width, folded=True)
@@ -222,26 +230,40 @@ def times(lines: list[Line], names: tuple[str, str], short: tuple[str, str], *, 
     ]
 
 
-def how(second: str, first: str, tree: list[Text]) -> str:
+def how(second: str, first: str, tree: list[Text], bounds: Bounds = IN_TURN) -> str:
     """How a ratio is made, when a call is said to be slower or faster, and what the signs in the drawn tree mean."""
     drawn = "\n".join(line.plain for line in tree)
-    parts = [f"ratio: {second} by {first}, and what it may as well be by the spread of both"]
-    if re.search(r"…–\d|\d–…", drawn):
+    open_end, noisy = re.search(r"…–\d|\d–…", drawn), re.search(rf"\d  {NOISY}\b", drawn)
+    spread = "what it may as well be by the spread of both"
+    if open_end or noisy or re.search(r"\d–\d", drawn):
+        parts = [f"ratio: {second} by {first}, and {spread}"]
+        beyond = "all of that"
+    else:
+        parts = [f"ratio: {second} by {first}"]
+        beyond = spread
+    if open_end:
         parts.append("…: an end that is not known")
-    if re.search(rf"\d  {NOISY}\b", drawn):
+    if noisy:
         parts.append(f"{NOISY}: neither end is known")
-    parts.append(f"slower or faster where all of that is beyond {MARGIN:g}, by {FEWEST} runs or more of each")
+    least = f"{bounds.least_ns / 1000:g} µs a call"
+    parts.append(f"slower or faster where {beyond} is beyond {MARGIN:g} and {least}, by {FEWEST} runs or more of each")
     return "; ".join(parts)
 
 
-def folded(lines: list[Line], what: str, timed: str) -> str:
-    """How a line is read that several calls share, with `timed` where there are times; "" where there is none."""
+def folded(lines: list[Line], what: str, timed: str, tree: list[Text] | None = None) -> str:
+    """How a line is read that several calls share, with `timed` where there are times; "" where there is none.
+
+    Where the drawn `tree` has no room for times, only their ratio is told.
+    """
     if not any(line.pairs is not None and line.pairs.count > 1 for line in lines):
         return ""
     times = any(line.time is not None for line in lines)
-    parts = [f"×N: N calls alike{timed if times else what}"]
+    drawn = tree is None or any(re.search(r" (s|ms|µs)\b", line.plain) for line in tree[:1])  # the titles
+    parts = [f"×N: N calls alike{timed if times and drawn else what}"]
+    if times and not drawn:
+        parts.append("the ratio is of their total times")
     if times and any(line.pairs is not None and len(line.pairs.each) > 1 for line in lines):
-        parts.append("inside, times are medians of one")
+        parts.append("inside, times are medians of one" if drawn else "inside, of medians of one")
     if some := next((_verdict(line) for line in lines if _some(line)), ""):
         parts.append(f'"{some}": so many of the N')
     return "; ".join([*parts, "--no-fold shows all"])

@@ -9,8 +9,9 @@ import msgspec
 from rich.text import Text
 
 from tracecall.calls import Call, Fold
-from tracecall.comparison import Alike, Difference, Pair, Ratio, together
+from tracecall.comparison import Alike, Bounds, Difference, Pair, Ratio, together
 from tracecall.folding.groups import Group, grouped, single
+from tracecall.folding.naming import ends
 from tracecall.folding.signatures import Signatures
 from tracecall.views import labels
 from tracecall.views.header import QUIET
@@ -31,10 +32,11 @@ class Shared:
         said: Callable[[Pair], Hashable] = lambda _: None,
     ) -> None:
         """`seen`: which pairs there are; for `shown` and `said` see `Alike`."""
+        self.bounds = difference.bounds
         self._roots = difference.pairs
         self._seen = seen
         signs = (Signatures(trace) for trace in (difference.before, difference.after))
-        self._alike = Alike(*signs, shown=shown, said=said) if fold else None
+        self._alike = Alike(*signs, roots=difference.pairs, shown=shown, said=said) if fold else None
 
     def roots(self) -> list[Pairs]:
         """The lines of the root calls."""
@@ -46,13 +48,14 @@ class Shared:
             return line.members
         return self._grouped([[child for child in pair.children if self._seen(child)] for pair in line.all])
 
-    def count(self, line: Pairs) -> int:
-        """How many calls are inside one of those that share a line."""
-        waiting, found = [line.first], -1
+    def hidden(self, line: Pairs) -> list[Pair]:
+        """All inside one of those that share a line."""
+        found, waiting = [], [line.first]
         while waiting:
-            found += 1
-            waiting.extend(child for child in waiting.pop().children if self._seen(child))
-        return found
+            pair = waiting.pop()
+            found.append(pair)
+            waiting.extend(child for child in pair.children if self._seen(child))
+        return found[1:]
 
     def _grouped(self, each: list[list[Pair]]) -> list[Pairs]:
         return single(each) if self._alike is None else grouped(each, self._alike)
@@ -68,6 +71,7 @@ class Line:
     sign: str = ""  # in front of the line
     note: Text | None = None
     inside: int = 0  # calls that are not shown
+    changed: str = ""  # of those, in words
     time: Ratio | None = None
 
     @property
@@ -99,9 +103,9 @@ def tree_lines(shared: Shared, children: Children) -> Iterator[Line]:
             continue
         inner = depth if item.members else depth + 1  # what repeats in turn are siblings
         shown = children(item, inner)
-        line = Line(guide, below + ("│  " if shown else "   "), item, _sign(item), time=_ratio(item))
+        line = Line(guide, below + ("│  " if shown else "   "), item, _sign(item), time=_ratio(item, shared.bounds))
         if not shown:
-            line.inside = shared.count(item)
+            line.inside = len(shared.hidden(item))
         yield line
         for i, child in reversed(list(enumerate(shown))):
             last = i == len(shown) - 1
@@ -114,10 +118,11 @@ def _sign(line: Pairs) -> str:
     return signs.pop() if len(signs) == 1 else ""
 
 
-def _ratio(line: Pairs) -> Ratio | None:
+def _ratio(line: Pairs, bounds: Bounds) -> Ratio | None:
     if len(line.each) == len(line.each[0]) == 1:
         return line.first.time
-    return together(*([[one for one in side if one is not None] for side in sides(line, i)] for i in (0, 1)))
+    before, after = ([[one for one in side if one is not None] for side in sides(line, i)] for i in (0, 1))
+    return together(before, after, bounds)
 
 
 def sides(line: Pairs, side: int) -> list[list[Call | None]]:
@@ -144,7 +149,8 @@ def name(line: Pairs) -> str:
     """A call by what the model's code calls it, the root by its class; the first and the last of those on a line."""
     if len(line.all) == 1 or (line.count == 1 and not line.inside):
         return labels.bounded(_own_name(line.first))
-    fold = Fold(line.count, _own_name(line.first), _own_name(line.last), size=line.width, inside=line.inside)
+    named = line.all if line.inside else line.each[0]  # those of the first repeat of the line above
+    fold = Fold(line.count, *ends([_own_name(pair) for pair in named]), size=line.width, inside=line.inside)
     return labels.named(msgspec.structs.replace(line.first.call, fold=fold))
 
 

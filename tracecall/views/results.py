@@ -1,9 +1,9 @@
 """What `tracecall diff --json` and `tracecall compare --json` print: all that their pages show, as data.
 
 The calls of both runs stand in one list, in call order with the depth of each, whatever `--depth` and `--ops` leave out
-of the tree. A field whose name ends in `_ns` is in nanoseconds. What is not known is null; in a site, a ratio and an
-error, as in a saved trace, it is not there, nor is what is as usual: a ratio's `clock` where it is "host". Fields may
-be added, never renamed. A number that JSON lacks, NaN or infinity, is null.
+of the tree. A field whose name ends in `_ns` is in nanoseconds. What is not known is null; in a site, a ratio, an error
+and a finding, as in a saved trace, it is not there, nor is what is as usual: a ratio's `clock` where it is "host".
+Fields may be added, never renamed. A number that JSON lacks, NaN or infinity, is null.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from tracecall.calls import CallError, Kind, Site
-from tracecall.comparison import ADDED, CHANGED, REMOVED, Change, Difference, Pair, Ratio, model_of
+from tracecall.calls import CallError, Finding, Kind, Site
+from tracecall.comparison import ADDED, CHANGED, REMOVED, Change, Difference, Drift, Pair, Ratio, model_of
 
 if TYPE_CHECKING:
     from tracecall.recording.output_errors import OutputError
@@ -65,6 +65,8 @@ class DiffResult(Struct):
     errors: tuple[CallError | None, CallError | None]  # that ended the runs
     calls: list[ChangedCall]
     modules: list[ChangedModule]
+    drifts: list[Drift]  # what the times of calls share that did not change: a verdict is beside it; none, if about 1
+    findings: tuple[list[Finding], list[Finding]]  # that only one has: before, after; no change
 
 
 class ComparedCall(Struct):
@@ -120,6 +122,8 @@ def diff_result(found: Difference, files: tuple[str, str]) -> DiffResult:
         (found.before.error, found.after.error),
         calls,
         [ChangedModule(_STATES[one.sign], one.path, one.type, one.parameters, one.changes) for one in found.modules],
+        list(found.bounds.drifts),
+        found.findings,
     )
 
 
