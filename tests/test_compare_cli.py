@@ -412,14 +412,33 @@ def test_compare_of_two_files_of_weights(tracecall: Command, nets: tuple[str, st
     assert done.status == 1
     assert "before.pt against after.pt" in done.out
     assert "they part first at two (Linear)" in done.out
+    assert done.out.count("weights from") == 2
+    one = tracecall("compare", nets[0], "--weights", pair.split(",")[0], "--dtype", "float32,float64", "--repeat", "0")
+    assert (one.status, one.err, one.out.count("weights from")) == (0, "", 1)  # both take the same file
 
 
 def test_compare_where_a_forward_raises(tracecall: Command, nets: tuple[str, str], tmp_path: Path) -> None:
-    """Exit status 1 with the exception; the calls before it stand in the tree."""
+    """Exit status 1, with the call that failed, its line and its exception; the calls before it stand in the tree."""
     (tmp_path / "breaks.py").write_text(NET.format(classes=3, between="torch.nothing"))
     done = tracecall("compare", nets[0], "--against", str(tmp_path / "breaks.py"))
     assert done.status == 1
-    assert "breaks.py: AttributeError:" in " ".join(done.out.split())
+    words = " ".join(done.out.split())
+    assert "✗ breaks.py failed at torch.nothing, " in words
+    assert "breaks.py:11: AttributeError: module 'torch' has no attribute 'nothing'" in words
+    assert "+ └─ torch.nothing AttributeError in breaks.py" in words
+    assert "✗ Net " in words
+    assert "identical" not in words
+
+
+def test_compare_where_both_forwards_raise(tracecall: Command, tmp_path: Path) -> None:
+    """The same failure is said once, and what came before it is not all that is said."""
+    (tmp_path / "net.py").write_text(RETURNS.format(returned="return self.one(self.one(x))"))
+    done = tracecall("compare", f"{tmp_path / 'net.py'}:Net", "--dtype", "float32,bfloat16")
+    assert done.status == 1
+    words = " ".join(done.out.split())
+    assert "✗ both failed at one (Linear), " in words
+    assert "RuntimeError in both" in words
+    assert "before that, within the tolerance: the outputs of" in words
 
 
 def test_compare_in_train_mode(tracecall: Command) -> None:
@@ -460,6 +479,11 @@ def example_input():
         ("return float(self.one(x).sum()) * (2 if wide else 1)", 1, "they part first at the root (Net)"),
         ("return float(self.one(x).sum())", 0, "within the tolerance: the outputs of 2 calls"),
         ("return {i: self.one(x) * (2 if wide and i == 99 else 1) for i in range(100)}", 1, "first at the root (Net)"),
+        ("return self.one(x) * float('nan')", 0, "NaN or Inf in both runs, first at the root: errors are of"),
+        ("return self.one(x)[:0]", 0, "1 output is empty in both runs, first at the root"),
+        ("return {'y': self.one(x)} if wide else self.one(x)", 1, "(Net): a tensor and a dict; the numbers compared"),
+        ("return self.one(x).double()", 0, "within the tolerance"),
+        ("return x.to(torch.complex64) if wide else x", 0, "first float32 and complex64 at"),
     ],
 )
 def test_compare_says_only_what_it_compared(
@@ -478,6 +502,19 @@ def test_the_prediction_counts_every_tensor(tracecall: Command, tmp_path: Path) 
     """Also beyond those that a Trace lists of a call's output."""
     (tmp_path / "net.py").write_text(RETURNS.format(returned="return [self.one(x)] * 1100"))
     assert "and 1,096 more tensors" in tracecall("run", f"{tmp_path / 'net.py'}:Net", "--repeat", "0").out
+    (tmp_path / "five.py").write_text(RETURNS.format(returned="return [self.one(x)] * 5"))
+    assert "and 1 more tensor\n" in tracecall("run", f"{tmp_path / 'five.py'}:Net", "--repeat", "0").out
+
+
+def test_json_counts_what_is_nan_in_both(tracecall: Command, tmp_path: Path) -> None:
+    """At how many places, beside the error of the others."""
+    (tmp_path / "net.py").write_text(RETURNS.format(returned="return torch.log(x - x + torch.tensor([-1, 0, 1, 2]))"))
+    done = tracecall("compare", f"{tmp_path / 'net.py'}:Net", "--dtype", "float32,float64", "--repeat", "0", "--json")
+    assert done.status == 0
+    error = json.loads(done.out)["calls"][0]["error"]
+    assert (error["elements"], error["nonfinite_both"]) == (20, 10)
+    assert "nonfinite" not in error
+    assert error["relative"] < 1e-6
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 160])

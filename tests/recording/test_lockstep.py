@@ -89,8 +89,8 @@ def test_the_numbers_of_an_error() -> None:
 
 
 def test_outputs_that_are_the_same_have_no_error() -> None:
-    """Also of nothing but zeros, and of no elements."""
-    for tensor in (torch.randn(9), torch.zeros(3), torch.zeros(0)):
+    """Also of nothing but zeros."""
+    for tensor in (torch.randn(9), torch.zeros(3)):
         found = error(tensor, tensor.clone())
         assert found.identical
         assert not found.beyond(0)
@@ -101,7 +101,42 @@ def test_nan_equals_nan_and_inf_the_same_inf() -> None:
     """What is not finite on both sides alike is no error, and stays out of the numbers."""
     found = error(torch.tensor([NAN, INF, 1.0]), torch.tensor([NAN, INF, 1.0]))
     assert found.identical
-    assert found.relative == 0
+    assert (found.relative, found.nonfinite, found.nonfinite_both) == (0, 0, 2)
+
+
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+def test_where_both_are_nan_or_inf_as_a_whole_nothing_is_measured(value: float) -> None:
+    """They are alike, and counted; no number says how far they are apart."""
+    found = error(torch.full((3,), value), torch.full((3,), value, dtype=torch.bfloat16))
+    assert (found.max_abs, found.relative, found.cosine) == (None, None, None)
+    assert (found.elements, found.nonfinite, found.nonfinite_both) == (3, 0, 3)
+    assert (found.compared, found.same, found.measured, found.beyond(0)) == (True, True, False, False)
+    opposite = error(torch.full((3,), INF), torch.full((3,), -INF))
+    assert (opposite.nonfinite, opposite.nonfinite_both, opposite.max_abs) == (3, 0, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.complex64])
+def test_of_no_elements_there_is_no_number(dtype: torch.dtype) -> None:
+    """Two outputs of one shape, with nothing in them, are alike; beside others they are counted alone."""
+    empty = torch.zeros(0, 3, dtype=dtype)
+    found = error(empty, empty.clone())
+    assert (found.max_abs, found.cosine, found.differing, found.empty, found.elements) == (None, None, None, 1, 0)
+    assert (found.compared, found.identical, found.measured) == (True, True, False)
+    beside = error((empty, torch.ones(2)), (empty, torch.ones(2) * 2))
+    assert (beside.max_abs, beside.empty, beside.elements) == (1, 1, 2)
+
+
+def test_the_same_numbers_in_other_dtypes_are_not_the_same_bits() -> None:
+    """Both dtypes are told; a number of Python's has none, where the other run has a tensor."""
+    found = error(torch.ones(2), torch.ones(2, dtype=torch.complex64))
+    assert (found.dtypes, found.same, found.identical, found.beyond(0)) == (
+        ("float32", "complex64"),
+        True,
+        False,
+        False,
+    )
+    assert error(torch.ones(2, dtype=torch.int32), torch.ones(2, dtype=torch.int64)).dtypes == ("int32", "int64")
+    assert error(1, torch.tensor(1.0)).dtypes is None
 
 
 @pytest.mark.parametrize("other", [[1.0, 0.0], [1.0, -INF], [1.0, NAN]])
@@ -164,8 +199,36 @@ def test_outputs_of_several_tensors_belong_together_by_name() -> None:
     """The worst of each number; one that is only on one side, or of another shape, is beyond any tolerance."""
     found = error({"a": torch.ones(2), "b": torch.ones(2)}, {"b": torch.ones(2) * 2, "a": torch.ones(2)})
     assert (found.max_abs, found.elements) == (1, 4)
-    assert error((torch.ones(1), torch.ones(1)), (torch.ones(1),)).shapes is not None
+    assert error((torch.ones(1), torch.ones(1)), (torch.ones(1),)).structures == ("a tensor", "none at [1]")
+    assert error({"a": torch.ones(1)}, {"a": torch.ones(1), "b": 3}).structures == ("none", "an int at ['b']")
     assert error(torch.ones(1, 2), torch.ones(2)).shapes == ("1,2", "2")
+
+
+def test_a_tensor_at_another_place_is_compared_all_the_same() -> None:
+    """Tensors without a partner, as many and of the same shapes, go by their order; where they were is a difference."""
+    for other, words in (
+        ({"y": torch.ones(2) * 2}, ("a tensor", "a dict")),
+        ((torch.ones(2) * 2, "b"), ("a tensor", "a tuple")),
+        ([[torch.ones(2) * 2]], ("a tensor", "a list")),
+    ):
+        found = error(torch.ones(2), other)
+        assert (found.structures, found.shapes, found.relative, found.elements) == (words, None, 0.5, 2)
+        assert found.beyond(1e9)
+    assert not error(torch.ones(2), {"y": torch.ones(2)}).same
+    one, two = torch.ones(2), torch.ones(2) * 2
+    renamed = error({"a": one, "b": two}, {"b": two, "c": one})  # those of one name belong together first
+    assert (renamed.structures, renamed.max_abs) == (("['a']", "['c']"), 0)
+    for other in ({"y": torch.ones(3)}, {"y": torch.ones(2), "z": torch.ones(2)}):
+        apart = error(torch.ones(2), other)
+        assert (apart.structures, apart.max_abs) == (("a tensor", "a dict"), None)
+
+
+def test_what_is_empty_in_one_run_only_says_less_than_what_the_other_has() -> None:
+    """The tensor is named, and not the list without any."""
+    assert error([], [torch.ones(1)]).structures == ("none", "a tensor at [0]")
+    assert error({"a": [torch.ones(1)]}, {"a": []}).structures == ("a tensor", "none at ['a'][0]")
+    assert error(torch.ones(1), {}).structures == ("a tensor", "an empty dict")
+    assert error(None, {"a": torch.ones(1)}).structures == ("None", "a dict")
 
 
 @pytest.mark.parametrize("count", [64, 65, 100, 1000])
@@ -205,16 +268,16 @@ def test_what_has_no_distance_is_the_same_or_another(one: object, other: object)
 
 def test_a_tensor_is_no_text() -> None:
     """What is of another kind in the other run is beyond any tolerance."""
-    assert error(torch.ones(2), "ones").shapes == ("2", "str")
-    assert error((None,), (torch.ones(2),)).shapes == ("None", "2")
-    assert error(object(), nn.ReLU()).shapes == ("object", "ReLU")
+    assert error(torch.ones(2), "ones").structures == ("a tensor", "a str")
+    assert error((None,), (torch.ones(2),)).structures == ("None", "a tensor at [0]")
+    assert error(object(), nn.ReLU()).structures == ("an object", "a ReLU")
 
 
 def test_a_part_that_is_none_may_as_well_be_missing() -> None:
     """Kernels of two devices return as many empty parts as they like."""
     assert error((torch.ones(1), None), (torch.ones(1),)).identical
     assert error((torch.ones(1),), (torch.ones(1), None)).identical
-    assert error((torch.ones(1),), (torch.ones(1), 3)).shapes == ("none", "int")
+    assert error((torch.ones(1),), (torch.ones(1), 3)).structures == ("none", "an int at [1]")
 
 
 def test_an_object_is_not_compared_and_not_identical() -> None:
@@ -240,7 +303,7 @@ def test_what_is_kept_is_a_copy() -> None:
     tensor = torch.ones(2)
     found = kept(tensor)
     tensor.add_(1)
-    copy = found[0][1]
+    copy = found.leaves[0][1]
     assert isinstance(copy, Tensor)
     assert copy.tolist() == [1, 1]
 

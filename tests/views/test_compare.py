@@ -13,7 +13,8 @@ from tests.views.traces import cnn, module, operation, trace
 from tracecall.calls import Call, CallError, Trace
 from tracecall.comparison import compare as difference_of
 from tracecall.recording.output_errors import OutputError
-from tracecall.views.compare import Comparison, compare
+from tracecall.views.compare import compare
+from tracecall.views.compared import Comparison
 
 
 def comparison(before: Trace, after: Trace, errors: dict[str, OutputError]) -> Comparison:
@@ -98,6 +99,79 @@ def test_what_has_no_number_is_said() -> None:
     assert any(line.endswith("not compared: NestedTensor") for line in lines)
 
 
+def test_what_is_nan_in_both_is_alike_and_has_no_number() -> None:
+    """No error is drawn, and the last lines name the first; beside numbers it is counted."""
+    errors = {
+        "one": FINE,
+        "torch.log": OutputError(10, nonfinite_both=10),
+        "two": OutputError(10, 0.001, 0.004, 0.999998, nonfinite_both=3),
+        "": OutputError(10, 0.0, 0.0, 1.0, nonfinite=2, nonfinite_both=4),
+    }
+    names = ("one", "torch.log", "two")
+    within = comparison(net(*names), net(*names), errors | {"": OutputError(empty=1)})
+    assert not within.failed
+    assert drawn(within)[3:] == """\
+                      max abs  relative    cosine
+Net                   empty
+├─ one        Linear  1.0e-03   4.0e-03  0.999998
+├─ torch.log          all NaN or Inf in both
+└─ two        Linear  1.0e-03   4.0e-03  0.999998  3 NaN/Inf in both
+
+within the tolerance: the outputs of 4 calls, largest relative error 0.004 at one
+2 outputs have NaN or Inf in both runs, first at torch.log: errors are of what is finite
+1 output is empty in both runs, first at the root""".splitlines()  # fmt: skip
+    found = drawn(comparison(net(*names), net(*names), errors))
+    assert any(line.endswith("0         1  2 NaN/Inf in one, 4 in both") for line in found)
+    assert "NaN/Inf: NaN or Inf in one of both, where both are not named; the numbers are of what is finite" in found
+
+
+def test_where_all_is_nan_or_empty_nothing_is_said_to_be_within_a_tolerance() -> None:
+    """It is alike, and that is all."""
+    errors = {"one": OutputError(10, nonfinite_both=10), "": OutputError(empty=1)}
+    found = comparison(net("one"), net("one"), errors)
+    assert not found.failed
+    assert drawn(found)[-3:] == [
+        "nothing to measure: the outputs of 2 calls, all of them NaN, Inf or empty in both runs alike",
+        "1 output has NaN or Inf in both runs, first at one: errors are of what is finite",
+        "1 output is empty in both runs, first at the root",
+    ]
+
+
+def test_outputs_of_another_structure() -> None:
+    """What each run has is said in words; beside the numbers, where tensors were compared all the same."""
+    other = ("a tensor", "a dict")
+    for error, near in (
+        (OutputError(10, 0.0, 0.0, 1.0, structures=other), "the numbers compared are the same"),
+        (OutputError(10, 0.001, 0.004, 0.999998, structures=other), "the numbers compared are within the tolerance"),
+    ):
+        found = comparison(net("one"), net("one"), {"one": SAME, "": error})
+        assert found.failed
+        assert any(line.startswith("✗ Net") and line.endswith("  a tensor and a dict") for line in drawn(found))
+        assert f"✗ they part first at the root (Net): a tensor and a dict; {near}" in " ".join(drawn(found))
+    alone = comparison(net("one"), net("one"), {"": OutputError(structures=("a tensor", "none at [1]"))})
+    assert "✗ they part first at the root (Net): a tensor and none at [1]" in drawn(alone)
+
+
+def test_the_same_numbers_in_other_dtypes_are_not_called_identical() -> None:
+    """The dtypes are said, in the line of an output that is not as most are, unless they are what was asked for."""
+    other = OutputError(10, 0.0, 0.0, 1.0, dtypes=("float32", "complex64"))
+    found = comparison(net("one", "two"), net("one", "two"), {"one": SAME, "two": SAME, "": other})
+    assert drawn(found)[3:] == """\
+                max abs  relative  cosine
+Net                   0         0       1  float32 and complex64
+├─ one  Linear        0         0       1
+└─ two  Linear        0         0       1
+
+the same numbers: the outputs of 3 calls
+1 output has another dtype in each run, first float32 and complex64 at the root""".splitlines()  # fmt: skip
+    asked = OutputError(10, 0.0, 0.0, 1.0, dtypes=("float32", "bfloat16"))
+    lines = drawn(comparison(net("one"), net("one"), {"one": asked, "": asked}))
+    assert lines[-1] == "the same numbers: the outputs of 2 calls, in other dtypes"
+    whole = OutputError(10, differing=0, dtypes=("int32", "int64"))
+    lines = drawn(comparison(net("one", "two"), net("one", "two"), {"one": asked, "two": asked, "": whole}))
+    assert any(line.endswith("same; int32 and int64") for line in lines)
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_nan_is_read_in_full_where_room_is_short(width: int) -> None:
     """Instead of numbers where there are none; beside them in few words, which are told only then."""
@@ -113,7 +187,7 @@ def test_nan_is_read_in_full_where_room_is_short(width: int) -> None:
         said = ("16,384 NaN or Inf in one", "376,832 NaN or Inf in one", "1,024 NaN/Inf", "23,552 NaN/Inf")
         assert any(f" {text} " in line for text in said)
         assert "0.750000" in line or "or Inf in one" in line
-    assert "times, largest errors and lowest cosine, counted together what is NaN, Inf or differs;" in " ".join(found)
+    assert "largest errors and lowest cosine, counted together what is NaN, Inf or differs;" in " ".join(found)
     whole = drawn(both(24, lambda _: OutputError(16_384, nonfinite=16_384)), width)
     assert not any("NaN/Inf" in line for line in whole)
 
@@ -124,7 +198,68 @@ def test_a_run_that_raised_fails_the_comparison() -> None:
     broken.error = CallError("RuntimeError", "no such\nkernel")
     found = comparison(net("one"), broken, {"one": SAME})
     assert found.failed
-    assert "✗ bfloat16: RuntimeError: no such kernel" in drawn(found)
+    assert "✗ bfloat16 failed: RuntimeError: no such kernel" in drawn(found)
+    assert drawn(found)[-1] == "before that, the same: the outputs of 1 call, to the last bit"
+
+
+def failing(message: str, *names: str) -> Trace:
+    """A net whose last call raised."""
+    made = net(*names)
+    made.error = CallError("ValueError", message)
+    made.calls[0].error = CallError("ValueError", message)
+    made.calls[0].children[-1].error = CallError("ValueError", message, raised_here=True)
+    return made
+
+
+def test_the_call_that_failed_is_marked_and_named() -> None:
+    """With the run that raised; what was the same until then is not called identical."""
+    found = comparison(net("one", "two"), failing("no", "one", "two"), {"one": SAME})
+    assert found.failed
+    assert drawn(found)[3:] == """\
+                  max abs  relative  cosine
+✗ Net
+  ├─ one  Linear        0         0       1
+✗ └─ two  Linear  ValueError in bfloat16
+
+✗ bfloat16 failed at two (Linear), models/net.py:24: ValueError: no
+before that, the same: the outputs of 1 call, to the last bit""".splitlines()  # fmt: skip
+    found.names = ("a", "another_model.py:Net")
+    assert any(line.endswith("ValueError in the second") for line in drawn(found))
+
+
+def test_a_failure_of_both_is_said_once() -> None:
+    """Twice, where they failed in other words."""
+    found = comparison(failing("no", "one", "two"), failing("no", "one", "two"), {"one": FINE})
+    assert drawn(found)[3:] == """\
+                  max abs  relative    cosine
+✗ Net
+  ├─ one  Linear  1.0e-03   4.0e-03  0.999998
+✗ └─ two  Linear  ValueError in both
+
+✗ both failed at two (Linear), models/net.py:24: ValueError: no
+before that, within the tolerance: the outputs of 1 call, largest relative error 0.004 at one""".splitlines()  # fmt: skip
+    apart = drawn(comparison(failing("no", "one", "two"), failing("never", "one", "two"), {"one": FINE}))
+    assert "✗ float32 failed at two (Linear), models/net.py:24: ValueError: no" in apart
+    assert "✗ bfloat16 failed at two (Linear), models/net.py:24: ValueError: never" in apart
+
+
+def test_a_call_that_failed_shares_no_line() -> None:
+    """One of several that are alike, whichever run it is."""
+    for before, after in (
+        (net("one", "one"), failing("no", "one", "one")),
+        (failing("no", *["one"] * 2), net(*["one"] * 2)),
+    ):
+        lines = drawn(comparison(before, after, {}))
+        assert [line[:12].rstrip() for line in lines if "─ one" in line] == ["  ├─ one  Li", "✗ └─ one  Li"]
+
+
+def test_an_exception_that_was_caught_is_no_failure() -> None:
+    """The run went on."""
+    caught = net("one", "two")
+    caught.calls[0].children[0].error = CallError("ValueError", "no", caught=True)
+    found = comparison(caught, caught, {"two": SAME, "": SAME})
+    assert not found.failed
+    assert "✗" not in "".join(drawn(found))
 
 
 def test_nothing_compared_is_a_failure() -> None:
@@ -194,7 +329,10 @@ Net                          1.0e-03   4.0e-03  0.999998   1.00  1.00–1.00
    ├─ fc                     2.0e-03   3.0e-02  0.999000   1.10  1.02–1.19
    └─ F.relu                 1.0e-03   4.0e-03  0.999998   1.10  0.94–1.28""".splitlines()  # fmt: skip
     said = " ".join(found)
-    assert "×N: N calls alike, with their total times, largest errors and lowest cosine; inside, times are" in said
+    assert (
+        "×N: N calls alike, with their largest errors and lowest cosine; the ratio is of their total times; inside, of "
+        "medians of one; --no-fold" in said
+    )
     assert "within the tolerance: the outputs of 73 calls, largest relative error 0.03 at layers.5.fc" in said
     assert sum("─ layers." in line for line in drawn(both(24, of), fold=False)) == 24
 

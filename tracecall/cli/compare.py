@@ -14,7 +14,7 @@ from tracecall.cli.sides import Asked, sides
 from tracecall.errors import TracecallError
 
 if TYPE_CHECKING:
-    from tracecall.views.compare import Comparison
+    from tracecall.views.compared import Comparison
 
 
 def compare(
@@ -59,9 +59,10 @@ def compare(
     """Run MODEL twice with the same weights and input, and show how far the output of each call is apart.
 
     Exit status 1 if any output is beyond the tolerance: by its relative error, an integer or a text that differs, a NaN
-    or Inf in one run only, or another shape; and if nothing could be compared. Objects of other kinds are not compared,
-    which is said. Calls that only one run makes are shown (+, −) and are no error. What is shown of the tree changes
-    neither the result nor the exit status.
+    or Inf in one run only, another shape or structure; if a forward raised; and if nothing could be compared. NaN or
+    Inf at the same places in both runs is no difference, and is said; so are other dtypes. Objects of other kinds are
+    not compared, which is said. Calls that only one run makes are shown (+, −) and are no error. What is shown of the
+    tree changes neither the result nor the exit status.
     """
     levels = options.levels(depth)
     number = options.seeds(seed)
@@ -151,7 +152,7 @@ def _compared(
         from tracecall.recording.lockstep import lockstep
         from tracecall.recording.tolerances import default_tolerance
         from tracecall.recording.turns import add_times, take_turns
-        from tracecall.views.compare import Comparison
+        from tracecall.views.compared import Comparison
 
         both = lockstep(
             first,

@@ -69,7 +69,8 @@ def sides(
         if path is not None:
             from tracecall.loading.weights import load_weights
 
-            notes.extend(load_weights(side.model, path).notes)
+            # a file that both take says the same twice
+            notes.extend(note for note in load_weights(side.model, path).notes if note not in notes)
     dtypes = [None if dtype is None else resolve_dtype(_canonical(dtype)) for dtype in asked.dtype]
     sides = [
         moved(side, *there) for side, there in zip((first, second), zip(devices, dtypes, strict=True), strict=True)

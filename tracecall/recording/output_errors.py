@@ -22,34 +22,51 @@ class OutputError(Struct, omit_defaults=True):
     """The error of one call's output in the second run; of several tensors, the worst of each number.
 
     `relative` is the largest difference by the largest value in either output. NaN equals NaN, and Inf the same Inf;
-    elements where only one side is such are counted in `nonfinite`, and stay out of the other numbers: where no others
-    are left, there are none. A float or a complex number counts as a tensor of it; an int, a bool, a text or None is
-    the same, or is not.
+    elements that are such on one side or on both are counted, and stay out of the other numbers: where no others are
+    left, there are none. A float or a complex number counts as a tensor of it; an int, a bool, a text or None is the
+    same, or is not.
     """
 
     elements: int = 0  # that were compared
     max_abs: float | None = None  # None: no finite number was compared
     relative: float | None = None
     cosine: float | None = None
-    nonfinite: int = 0
+    nonfinite: int = 0  # NaN or Inf on one side, or another Inf
+    nonfinite_both: int = 0  # NaN or the same Inf on both
+    empty: int = 0  # tensors without elements, of the same shape on both sides
     differing: int | None = None  # elements that have no distance: integers, texts; None where there are none
     shapes: tuple[str, str] | None = None  # two that are not the same, so that nothing could be compared there
+    structures: tuple[str, str] | None = None  # what else does not belong together: "a tensor", "a dict"
+    dtypes: tuple[str, str] | None = None  # of the first two tensors where they are not the same
     uncompared: list[str] = []  # tensors without plain numbers: "nested", "meta"
     objects: list[str] = []  # types of what is neither tensor, number nor text
 
     def beyond(self, tolerance: float) -> bool:
         """Whether the outputs part: by more than the tolerance, or in what no tolerance is for."""
-        return bool((self.relative or 0) > tolerance or self.nonfinite or self.differing or self.shapes)
+        odd = self.nonfinite or self.differing or self.shapes or self.structures
+        return bool((self.relative or 0) > tolerance or odd)
+
+    @property
+    def same(self) -> bool:
+        """Whether something was compared, and every element of it is the same, in whatever dtypes."""
+        return self.compared and not self.max_abs and not self.beyond(0)
 
     @property
     def identical(self) -> bool:
-        """Whether something was compared, and every element of it is the same."""
-        return self.compared and not (self.max_abs or self.nonfinite or self.differing or self.shapes)
+        """Whether it is the same to the last bit."""
+        return self.same and self.dtypes is None
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything was compared that is neither NaN nor Inf on both sides, nor empty."""
+        return self.nonfinite > 0 or any(
+            one is not None for one in (self.max_abs, self.differing, self.shapes, self.structures)
+        )
 
     @property
     def compared(self) -> bool:
         """Whether anything of the outputs could be compared."""
-        return any(one is not None for one in (self.max_abs, self.differing, self.shapes)) or self.nonfinite > 0
+        return self.measured or self.nonfinite_both > 0 or self.empty > 0
 
     @property
     def left_out(self) -> list[str]:
@@ -64,14 +81,23 @@ class Unread:
     type: str
 
 
-Kept = list[tuple[str, object]]  # the leaves of an output, each with the way to it, tensors on the CPU
+Leaves = list[tuple[str, object]]  # of an output, each with the way to it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An output, with its tensors on the CPU."""
+
+    whole: str  # "a tensor", "a dict"
+    leaves: Leaves
+
 
 _PLAIN = (type(None), bool, int, str, bytes)  # types, not instances: a subclass may do anything
 
 
 def kept(output: object) -> Kept:
     """Copies of an output's tensors on the CPU, in their own dtypes, dense; and all else that it is made of."""
-    found: Kept = []
+    found: Leaves = []
     ways: Counter[str] = Counter()
     with torch.no_grad():
         for where, leaf in (
@@ -80,7 +106,8 @@ def kept(output: object) -> Kept:
             ways[where] += 1
             # long keys of a dict may be shortened to the same text
             found.append((where if ways[where] == 1 else f"{where} #{ways[where]}", _leaf(leaf)))
-    return found
+    whole = _what(output) if output is None or isinstance(output, torch.Tensor) else _a(type(output).__name__)
+    return Kept(whole, found)
 
 
 def _leaf(leaf: object) -> object:
@@ -89,60 +116,92 @@ def _leaf(leaf: object) -> object:
     if type(leaf) in (float, complex):
         return torch.tensor(leaf, dtype=torch.float64 if type(leaf) is float else torch.complex128)
     if isinstance(leaf, values.Empty):
-        return str(leaf)
+        return leaf
     return leaf if type(leaf) in _PLAIN else Unread(str(leaf) if isinstance(leaf, values.More) else type(leaf).__name__)
 
 
 def size(output: Kept) -> int:
     """Bytes that copies take."""
     return sum(
-        leaf.numel() * leaf.element_size() for _, leaf in output if isinstance(leaf, torch.Tensor) and _numbers(leaf)
+        leaf.numel() * leaf.element_size()
+        for _, leaf in output.leaves
+        if isinstance(leaf, torch.Tensor) and _numbers(leaf)
     )
 
 
 def output_error(first: Kept, second: Kept) -> OutputError:
-    """The error of the second; leaves belong together by the way to them in the output."""
+    """The error of the second; leaves belong together by the way to them, tensors that are left over by their order."""
     found = OutputError()
-    others = dict(second)
-    for where, one in first:
-        if where not in others:
-            _alone(found, one, (_shape(one), "none"))
-            continue
-        other = others.pop(where)
-        if isinstance(one, int) and isinstance(other, torch.Tensor) and other.dim() == 0:
-            one = _like(one, other)
-        elif isinstance(other, int) and isinstance(one, torch.Tensor) and one.dim() == 0:
-            other = _like(other, one)
-        if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-            _add(found, one, other)
-        elif isinstance(one, Unread) and one == other:
-            found.objects = [*found.objects, one.type]
-        elif isinstance(one, _PLAIN) and isinstance(other, _PLAIN):
-            found.elements += 1
-            found.differing = (found.differing or 0) + (one != other)
+    others = dict(second.leaves)
+    alone: Leaves = []
+    for where, one in first.leaves:
+        if where in others:
+            _pair(found, where, one, others.pop(where))
         else:
-            found.shapes = found.shapes or (_shape(one), _shape(other))
-    for other in others.values():
-        _alone(found, other, ("none", _shape(other)))
+            alone.append((where, one))
+    nothing_shared = len(alone) == len(first.leaves)
+    # None is how some outputs, and some devices' operations, leave out a part
+    ours, theirs = ([one for one in side if one[1] is not None] for side in (alone, others.items()))
+    if ours or theirs:
+        _apart(found, ours, theirs, (first.whole, second.whole) if nothing_shared else None)
     return found
 
 
-def _alone(found: OutputError, leaf: object, shapes: tuple[str, str]) -> None:
-    if leaf is not None:  # None is how some outputs, and some devices' operations, leave out a part
-        found.shapes = found.shapes or shapes
+def _pair(found: OutputError, where: str, one: object, other: object) -> None:
+    """Two leaves at the same place."""
+    typed = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    if isinstance(one, int) and isinstance(other, torch.Tensor) and other.dim() == 0:
+        one = _like(one, other)
+    elif isinstance(other, int) and isinstance(one, torch.Tensor) and one.dim() == 0:
+        other = _like(other, one)
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        _add(found, one, other, typed=typed)
+    elif isinstance(one, Unread) and one == other:
+        found.objects = [*found.objects, one.type]
+    elif isinstance(one, _PLAIN) and isinstance(other, _PLAIN):
+        found.elements += 1
+        found.differing = (found.differing or 0) + (one != other)
+    else:
+        found.structures = found.structures or (_what(one), _what(other, where))
 
 
-def _add(found: OutputError, one: torch.Tensor, other: torch.Tensor) -> None:
+def _apart(found: OutputError, ours: Leaves, theirs: Leaves, wholes: tuple[str, str] | None) -> None:
+    """What has no partner at its place; `wholes` are both outputs in words, where nothing of them has one."""
+    one, other = ([(where, leaf) for where, leaf in side if isinstance(leaf, torch.Tensor)] for side in (ours, theirs))
+    in_order = bool(one) and all(_numbers(leaf) for _, leaf in (*one, *other))
+    in_order = in_order and [leaf.shape for _, leaf in one] == [leaf.shape for _, leaf in other]
+    if in_order:
+        for (_, a), (_, b) in zip(one, other, strict=True):
+            _add(found, a, b)
+    if wholes is not None and wholes[0] != wholes[1]:
+        apart = wholes
+    elif in_order:
+        apart = (one[0][0], other[0][0])
+    else:
+        # that a list is empty says less than what the other has in it
+        whole = [leaf for leaf in ours if not isinstance(leaf[1], values.Empty)]
+        where, leaf = (whole or theirs or ours)[0]
+        apart = ("none", _what(leaf, where)) if theirs and not whole else (_what(leaf), f"none{_at(where)}")
+    found.structures = found.structures or apart
+
+
+def _add(found: OutputError, one: torch.Tensor, other: torch.Tensor, *, typed: bool = True) -> None:
+    """Two tensors; both are the model's own where they are `typed`, so that their dtypes tell something."""
     odd = next((_kind(tensor) for tensor in (one, other) if not _numbers(tensor)), None)
     if odd is not None:
         found.uncompared = [*found.uncompared, odd]
-    elif one.shape != other.shape:
+        return
+    if typed and one.dtype != other.dtype:
+        found.dtypes = found.dtypes or (_dtype(one), _dtype(other))
+    if one.shape != other.shape:
         found.shapes = found.shapes or (_shape(one), _shape(other))
+        return
+    found.elements += one.numel()
+    if not one.numel():
+        found.empty += 1
     elif not (_continuous(one) or _continuous(other)):
-        found.elements += one.numel()
         found.differing = (found.differing or 0) + sum(int((a != b).sum()) for a, b in _chunks(one, other, None))
     else:
-        found.elements += one.numel()
         _measure(found, one, other)
 
 
@@ -150,18 +209,17 @@ def _measure(found: OutputError, one: torch.Tensor, other: torch.Tensor) -> None
     """The numbers, in float64; sums are of values by the largest, so that none is too large for it."""
     wide = torch.complex128 if one.is_complex() or other.is_complex() else torch.float64
     scale = largest = 0.0
-    nonfinite, finite_pairs = 0, False
+    finite_pairs = False
     for a, b in _chunks(one, other, wide):
         finite = a.isfinite() & b.isfinite()
         same = (a == b) | (a.isnan() & b.isnan())
-        nonfinite += int((~finite & ~same).sum())
+        found.nonfinite += int((~finite & ~same).sum())
+        found.nonfinite_both += int((~finite & same).sum())
         finite_pairs = finite_pairs or bool(finite.any())
         a, b = a.where(finite, 0), b.where(finite, 0)
-        if a.numel():
-            scale = max(scale, a.abs().max().item(), b.abs().max().item())
-            largest = max(largest, (a - b).abs().max().item())
-    found.nonfinite += nonfinite
-    if nonfinite and not finite_pairs:
+        scale = max(scale, a.abs().max().item(), b.abs().max().item())
+        largest = max(largest, (a - b).abs().max().item())
+    if not finite_pairs:
         return
     dot, ours, theirs = 0.0, 0.0, 0.0
     for a, b in _chunks(one, other, wide) if scale else ():
@@ -214,7 +272,29 @@ def _like(number: int, tensor: torch.Tensor) -> object:
         return number
 
 
-def _shape(leaf: object) -> str:
-    if isinstance(leaf, torch.Tensor):
-        return values.size_text(tensor_specs.spec(leaf).shape)
-    return leaf.type if isinstance(leaf, Unread) else "None" if leaf is None else type(leaf).__name__
+def _shape(tensor: torch.Tensor) -> str:
+    return values.size_text(tensor_specs.spec(tensor).shape)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _what(leaf: object, where: str = "") -> str:
+    """A leaf in words, and its place: "a tensor", "a str at ['y']"."""
+    if leaf is None or isinstance(leaf, torch.Tensor):
+        said = "None" if leaf is None else "a tensor"
+    elif isinstance(leaf, values.Empty):
+        said = _a(leaf)
+    else:
+        said = _a(leaf.type if isinstance(leaf, Unread) else type(leaf).__name__)
+    return said + _at(where)
+
+
+def _at(where: str) -> str:
+    return f" at {where}" if where else ""
+
+
+def _a(type: str) -> str:
+    """A type with its article; text that stands for what is not listed has none."""
+    return f"{'an' if type[0].lower() in 'aeio' else 'a'} {type}" if type.partition(" ")[0].isidentifier() else type

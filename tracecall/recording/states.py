@@ -103,7 +103,8 @@ def _weights_used(trace: Trace, readers: dict[str, Call]) -> list[Finding]:
 
 def _some(paths: list[str]) -> str:
     shown = ", ".join(paths[:2])
-    return shown if len(paths) <= 2 else f"{shown} and {len(paths) - 2} more modules"
+    more = len(paths) - 2
+    return shown if more < 1 else f"{shown} and {more} more module{'' if more == 1 else 's'}"
 
 
 def _unused(recorder: Recorder, trace: Trace) -> list[Finding]:

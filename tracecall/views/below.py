@@ -31,7 +31,8 @@ def prediction(trace: Trace, width: int) -> Iterator[Text]:
         yield line
     if len(trace.prediction) > 4:
         least = "at least " if endless(trace) else ""
-        yield Text(f"            and {least}{len(trace.prediction) - 4:,} more tensors", QUIET)
+        more = len(trace.prediction) - 4
+        yield Text(f"            and {least}{more:,} more tensor{'' if more == 1 else 's'}", QUIET)
 
 
 def endless(trace: Trace) -> bool:

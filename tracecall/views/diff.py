@@ -20,8 +20,9 @@ from tracecall.comparison import (
 from tracecall.views import labels
 from tracecall.views.diff_summary import BOTH, counted, hidden, summary
 from tracecall.views.header import MODULE, NOTE, QUIET
-from tracecall.views.merged import KEPT, STYLES, Column, folded, grid, times
+from tracecall.views.merged import KEPT, STYLES, Column, grid
 from tracecall.views.pairs import Line, Pairs, Shared, seen, tree_lines, type_text
+from tracecall.views.ratios import folded, times
 
 FEW = 3  # unchanged calls in a row that are shown
 SEEN = 12  # cells from the first difference on that are to be seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -11,8 +10,9 @@ from rich.text import Text
 from tracecall.comparison import ADDED, CHANGED, FEWEST, REMOVED, Difference, Drift, Pair
 from tracecall.views import labels
 from tracecall.views.header import NOTE, QUIET
-from tracecall.views.merged import how
 from tracecall.views.pairs import calls, seen
+from tracecall.views.prose import prose
+from tracecall.views.ratios import how
 
 MOST_FINDINGS = 6  # of each trace
 BOTH = ("before", "after")  # as the columns of times are called too
@@ -34,13 +34,13 @@ def summary(difference: Difference, width: int, *, hidden: list[str], alike: str
         said += "; no time differs beyond noise"
     elif timed:
         said += f"; too few runs to tell a time from noise: {FEWEST} of each are needed"
-    yield from _wrapped(said, width, "")
+    yield from prose(said, width, "")
     for drift in difference.bounds.drifts:
-        yield from _wrapped(_shared(drift), width, NOTE)
+        yield from prose(_shared(drift), width, NOTE)
     yield from _findings(difference, width)
-    yield from _wrapped(alike, width, QUIET)
+    yield from prose(alike, width, QUIET)
     if timed:
-        yield from _wrapped(how("the time after", "that before", tree, difference.bounds), width, QUIET)
+        yield from prose(how("the time after", "that before", tree, difference.bounds), width, QUIET)
 
 
 def _shared(drift: Drift) -> str:
@@ -58,9 +58,9 @@ def _findings(difference: Difference, width: int) -> Iterator[Text]:
     """What was found in one of the runs and not in the other."""
     for which, findings in zip(BOTH, difference.findings, strict=True):
         for finding in findings[:MOST_FINDINGS]:
-            yield from _wrapped(f"only {which}: {labels.safe(finding.message)}", width, NOTE)
+            yield from prose(f"only {which}: {labels.safe(finding.message)}", width, NOTE)
         if len(findings) > MOST_FINDINGS:
-            yield from _wrapped(f"only {which}: {len(findings) - MOST_FINDINGS:,} findings more", width, NOTE)
+            yield from prose(f"only {which}: {len(findings) - MOST_FINDINGS:,} findings more", width, NOTE)
 
 
 def hidden(
@@ -92,11 +92,6 @@ def hidden(
         found.append(f"{deep:,} of them deeper than --depth {depth}")
     elsewhere = sum(bool(pair.sign) for _, pair in difference.walk()) - there if shown is not difference else 0
     return [*found, f"{elsewhere:,} of them not in this part of the tree"] if elsewhere else found
-
-
-def _wrapped(text: str, width: int, style: str) -> Iterator[Text]:
-    for line in textwrap.wrap(text, max(20, min(width, 100)), break_on_hyphens=False):
-        yield Text(line, style, no_wrap=True)
 
 
 def counted(pairs: Iterable[Pair]) -> list[str]:

@@ -23,9 +23,13 @@ def likeness(error: OutputError | None, tolerance: float) -> Hashable:
         error.beyond(tolerance),
         None if error.max_abs is None else error.max_abs > 0,  # the same to the last bit, or not
         bool(error.nonfinite),
+        bool(error.nonfinite_both),
+        error.elements == 0,
         error.differing is None,
         bool(error.differing),
         error.shapes,
+        error.structures,
+        error.dtypes,
         tuple(error.left_out),
         error.compared,
     )
@@ -42,6 +46,7 @@ def worst(errors: Sequence[OutputError]) -> OutputError | None:
         relative=_of(max, [error.relative for error in errors]),
         cosine=_of(min, [error.cosine for error in errors]),
         nonfinite=sum(error.nonfinite for error in errors),
+        nonfinite_both=sum(error.nonfinite_both for error in errors),
         differing=_of(sum, [error.differing for error in errors]),
     )
 
@@ -71,16 +76,29 @@ def odd(error: OutputError | None, *, short: bool = False) -> str:
     """What has no such numbers; `short` where it stands beside those, NaN first."""
     if error is None:
         return ""
-    parts = []
-    if error.nonfinite:
-        parts.append(f"{labels.count(error.nonfinite)} {SHORT if short else 'NaN or Inf in one'}")
+    parts = [nonfinite(error, short=short)]
     if error.shapes is not None:
-        parts.append(f"shapes {error.shapes[0]} and {error.shapes[1]}")
+        parts.append(f"shapes {' and '.join(error.shapes)}")
+    if error.structures is not None:
+        parts.append(" and ".join(error.structures))
     if error.differing is not None:
         parts.append(
             f"{labels.count(error.differing)} of {labels.count(error.elements)} differ" if error.differing else "same"
         )
+    if error.empty and not error.elements:
+        parts.append("empty")
     if error.left_out:
         nothing = not (error.compared or error.uncompared)
         parts.append(f"not compared: {'no tensor in it' if nothing else ', '.join(error.left_out)}")
-    return labels.safe("; ".join(parts))
+    return labels.safe("; ".join(filter(None, parts)))
+
+
+def nonfinite(error: OutputError, *, short: bool = False) -> str:
+    """How many are NaN or Inf in one run, and in both: "2 NaN or Inf in one, 3 in both"."""
+    of = SHORT if short else "NaN or Inf"
+    one, both = labels.count(error.nonfinite), labels.count(error.nonfinite_both)
+    if not error.nonfinite_both:
+        return f"{one} {of}{'' if short else ' in one'}" if error.nonfinite else ""
+    if error.nonfinite:
+        return f"{one} {of} in one, {both} in both"
+    return f"{'all' if error.nonfinite_both == error.elements else both} {of} in both"

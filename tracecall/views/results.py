@@ -18,7 +18,7 @@ from tracecall.comparison import ADDED, CHANGED, REMOVED, Change, Difference, Dr
 
 if TYPE_CHECKING:
     from tracecall.recording.output_errors import OutputError
-    from tracecall.views.compare import Comparison
+    from tracecall.views.compared import Comparison
 
 FORMAT_VERSION = 1
 

@@ -18,6 +18,7 @@ from tracecall.views.below import failure, findings_lines, prediction
 from tracecall.views.columns import total_time
 from tracecall.views.header import QUIET, header
 from tracecall.views.lines import lines
+from tracecall.views.prose import prose
 from tracecall.views.rows import Row, explained, rows
 from tracecall.views.styled import Line, Piece, Styles
 
@@ -108,11 +109,11 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
         parts += [Text(), *signs]
     if any(row.call is not None and row.call.fold is not None for row in shown):
         alike = UNFOLDED if total_time(trace) else UNTIMED
-        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(alike, max(20, width)))]
+        parts += [Text(), *prose(alike, width, QUIET)]
     if unlike := dict.fromkeys(_unlike(shown)):
-        parts += [Text(), *(Text(line, QUIET) for one in unlike for line in textwrap.wrap(one, max(20, width)))]
+        parts += [Text(), *(line for one in unlike for line in prose(one, width, QUIET))]
     if any("~" in time for time, _ in drawn.columns.get("time", [])):
-        parts += [Text(), *(Text(line, QUIET) for line in textwrap.wrap(UNSTEADY, max(20, width)))]
+        parts += [Text(), *prose(UNSTEADY, width, QUIET)]
     if trace.prediction:
         parts += [Text(), *prediction(trace, width)]
     if trace.error is not None:
