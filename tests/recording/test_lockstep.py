@@ -15,8 +15,9 @@ from torch.nn.modules import module as torch_module
 from tracecall.calls import Call, Trace
 from tracecall.comparison import compare
 from tracecall.errors import TracecallError
+from tracecall.recording.kept_outputs import kept
 from tracecall.recording.lockstep import Lockstep, lockstep
-from tracecall.recording.output_errors import OutputError, kept, output_error
+from tracecall.recording.output_errors import OutputError, output_error
 from tracecall.recording.sides import Side, moved, take_weights, twin
 from tracecall.recording.tolerances import default_tolerance
 from tracecall.recording.turns import add_times

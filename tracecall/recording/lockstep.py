@@ -21,9 +21,10 @@ from torch import nn
 from tracecall.calls import Call, CallError, Trace
 from tracecall.recording import _record
 from tracecall.recording.global_hooks import GlobalHooks
+from tracecall.recording.kept_outputs import Kept, kept, size
 from tracecall.recording.modes import QuietMode, run_unchanged, suited
 from tracecall.recording.opaque import COMPILED, opaque
-from tracecall.recording.output_errors import Kept, OutputError, kept, output_error, size
+from tracecall.recording.output_errors import OutputError, output_error
 from tracecall.recording.preserved import preserved
 from tracecall.recording.recorder import Operations, Recorder
 from tracecall.recording.sides import Side, copied

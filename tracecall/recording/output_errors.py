@@ -6,14 +6,13 @@ All of an output is compared, however many tensors it has, and the plain numbers
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from msgspec import Struct
 
 from tracecall.recording import tensor_specs, values
+from tracecall.recording.kept_outputs import PLAIN, Kept, Leaves, Unread, in_words, numeric, placed
 
 CHUNK = 2**21  # elements that are taken to float64 at a time
 
@@ -74,61 +73,6 @@ class OutputError(Struct, omit_defaults=True):
         return list(dict.fromkeys([*self.uncompared, *self.objects]))
 
 
-@dataclass(frozen=True)
-class Unread:
-    """Stands for an object that cannot be compared without running its own code, or that has no end."""
-
-    type: str
-
-
-Leaves = list[tuple[str, object]]  # of an output, each with the way to it
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An output, with its tensors on the CPU."""
-
-    whole: str  # "a tensor", "a dict"
-    leaves: Leaves
-
-
-_PLAIN = (type(None), bool, int, str, bytes)  # types, not instances: a subclass may do anything
-
-
-def kept(output: object) -> Kept:
-    """Copies of an output's tensors on the CPU, in their own dtypes, dense; and all else that it is made of."""
-    found: Leaves = []
-    ways: Counter[str] = Counter()
-    with torch.no_grad():
-        for where, leaf in (
-            (("", output),) if isinstance(output, torch.Tensor) else values.leaves("", output, most=values.MANY)
-        ):
-            ways[where] += 1
-            # long keys of a dict may be shortened to the same text
-            found.append((where if ways[where] == 1 else f"{where} #{ways[where]}", _leaf(leaf)))
-    whole = _what(output) if output is None or isinstance(output, torch.Tensor) else _a(type(output).__name__)
-    return Kept(whole, found)
-
-
-def _leaf(leaf: object) -> object:
-    if isinstance(leaf, torch.Tensor):
-        return _plain(leaf).detach().to("cpu", copy=True) if _numbers(leaf) else leaf.detach()
-    if type(leaf) in (float, complex):
-        return torch.tensor(leaf, dtype=torch.float64 if type(leaf) is float else torch.complex128)
-    if isinstance(leaf, values.Empty):
-        return leaf
-    return leaf if type(leaf) in _PLAIN else Unread(str(leaf) if isinstance(leaf, values.More) else type(leaf).__name__)
-
-
-def size(output: Kept) -> int:
-    """Bytes that copies take."""
-    return sum(
-        leaf.numel() * leaf.element_size()
-        for _, leaf in output.leaves
-        if isinstance(leaf, torch.Tensor) and _numbers(leaf)
-    )
-
-
 def output_error(first: Kept, second: Kept) -> OutputError:
     """The error of the second; leaves belong together by the way to them, tensors that are left over by their order."""
     found = OutputError()
@@ -158,17 +102,17 @@ def _pair(found: OutputError, where: str, one: object, other: object) -> None:
         _add(found, one, other, typed=typed)
     elif isinstance(one, Unread) and one == other:
         found.objects = [*found.objects, one.type]
-    elif isinstance(one, _PLAIN) and isinstance(other, _PLAIN):
+    elif isinstance(one, PLAIN) and isinstance(other, PLAIN):
         found.elements += 1
         found.differing = (found.differing or 0) + (one != other)
     else:
-        found.structures = found.structures or (_what(one), _what(other, where))
+        found.structures = found.structures or (in_words(one), in_words(other, where))
 
 
 def _apart(found: OutputError, ours: Leaves, theirs: Leaves, wholes: tuple[str, str] | None) -> None:
     """What has no partner at its place; `wholes` are both outputs in words, where nothing of them has one."""
     one, other = ([(where, leaf) for where, leaf in side if isinstance(leaf, torch.Tensor)] for side in (ours, theirs))
-    in_order = bool(one) and all(_numbers(leaf) for _, leaf in (*one, *other))
+    in_order = bool(one) and all(numeric(leaf) for _, leaf in (*one, *other))
     in_order = in_order and [leaf.shape for _, leaf in one] == [leaf.shape for _, leaf in other]
     if in_order:
         for (_, a), (_, b) in zip(one, other, strict=True):
@@ -181,13 +125,13 @@ def _apart(found: OutputError, ours: Leaves, theirs: Leaves, wholes: tuple[str, 
         # that a list is empty says less than what the other has in it
         whole = [leaf for leaf in ours if not isinstance(leaf[1], values.Empty)]
         where, leaf = (whole or theirs or ours)[0]
-        apart = ("none", _what(leaf, where)) if theirs and not whole else (_what(leaf), f"none{_at(where)}")
+        apart = ("none", in_words(leaf, where)) if theirs and not whole else (in_words(leaf), f"none{placed(where)}")
     found.structures = found.structures or apart
 
 
 def _add(found: OutputError, one: torch.Tensor, other: torch.Tensor, *, typed: bool = True) -> None:
     """Two tensors; both are the model's own where they are `typed`, so that their dtypes tell something."""
-    odd = next((_kind(tensor) for tensor in (one, other) if not _numbers(tensor)), None)
+    odd = next((_kind(tensor) for tensor in (one, other) if not numeric(tensor)), None)
     if odd is not None:
         found.uncompared = [*found.uncompared, odd]
         return
@@ -248,16 +192,6 @@ def _continuous(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _numbers(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has numbers that can be had as a plain one."""
-    return type(tensor) in tensor_specs.PLAIN_TENSORS and not (tensor.is_nested or tensor.is_meta)
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    dense = tensor if tensor.layout is torch.strided else tensor.to_dense()
-    return dense.dequantize() if dense.is_quantized else dense
-
-
 def _kind(tensor: torch.Tensor) -> str:
     if type(tensor) not in tensor_specs.PLAIN_TENSORS:
         return type(tensor).__name__
@@ -278,23 +212,3 @@ def _shape(tensor: torch.Tensor) -> str:
 
 def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _what(leaf: object, where: str = "") -> str:
-    """A leaf in words, and its place: "a tensor", "a str at ['y']"."""
-    if leaf is None or isinstance(leaf, torch.Tensor):
-        said = "None" if leaf is None else "a tensor"
-    elif isinstance(leaf, values.Empty):
-        said = _a(leaf)
-    else:
-        said = _a(leaf.type if isinstance(leaf, Unread) else type(leaf).__name__)
-    return said + _at(where)
-
-
-def _at(where: str) -> str:
-    return f" at {where}" if where else ""
-
-
-def _a(type: str) -> str:
-    """A type with its article; text that stands for what is not listed has none."""
-    return f"{'an' if type[0].lower() in 'aeio' else 'a'} {type}" if type.partition(" ")[0].isidentifier() else type
