@@ -400,13 +400,33 @@ def _part(found: Difference, only: str | None = None, types: str | None = None) 
     return options.part(found, only, types) or found
 
 
+def test_a_module_with_another_name_is_the_same_at_the_same_place() -> None:
+    """If its type and shapes are the same; what is inside it is as it was. An operation has no more than its name."""
+    inside = module("fc", "Linear", (1,), (1,), path="mlp.fc")
+    before = trace(module("Net", "Net", (1,), (1,), module("mlp", "MLP", (1,), (1,), inside), path=""))
+    inside = module("fc", "Linear", (1,), (1,), path="ff.fc")
+    after = trace(module("Net", "Net", (1,), (1,), module("ff", "MLP", (1,), (1,), inside), path=""))
+    found = compare(before, after)
+    assert [pair.sign + pair.call.name for _, pair in found.walk()] == ["Net", "→ff", "fc"]
+    assert found.pairs[0].children[0].changes == [Change("name", "mlp", "ff")]
+    assert found.modules == []
+    assert part(found, only="mlp.fc") == ["Net", "→ff", "fc"]
+    assert signs(net("a"), net("b")) == ["Net", "→b"]
+    assert signs(net("a", "one"), net("one", "b")) == ["Net", "−a", "one", "+b"]
+    wide = trace(module("Net", "Net", (1,), (1,), module("ff", "MLP", (1,), (2,)), path=""))
+    assert signs(before, wide) == ["Net", "−mlp", "−fc", "+ff"]
+    assert signs(net(".x.relu"), net(".F.relu")) == ["Net", "−x.relu", "+F.relu"]
+
+
 def test_a_path_of_either_trace_chooses_its_pairs() -> None:
     """With the way to them; the pairs hold the very calls."""
-    found = compare(net("one", ".x.relu", "two"), net("one", "three"))
+    found = compare(net("one", ".x.relu", "two", "last"), net("new", "one", "three", "last"))
     assert part(found, only="one") == ["Net", "one"]
-    assert part(found, only="two") == ["Net", "−two"]
-    assert part(found, only="three") == ["Net", "+three"]
-    assert _part(found, only="one").pairs[0].children[0].before is found.pairs[0].children[0].before
+    assert part(found, only="new") == ["Net", "+new"]
+    assert part(found, only="two") == part(found, only="three") == ["Net", "→three"]
+    gone = compare(net("one", "two"), net("one"))
+    assert part(gone, only="two") == ["Net", "−two"]
+    assert _part(found, only="one").pairs[0].children[0].before is found.pairs[0].children[1].before
 
 
 def test_a_type_of_either_trace_chooses_its_pairs() -> None:

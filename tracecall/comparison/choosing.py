@@ -34,8 +34,20 @@ def merged(found: Difference) -> Trace:
         number += 1
         near = next((by_path[path] for path in _up(module.path) if path in by_path), None)
         (roots if near is None else near.children).append(call)
-    modules: dict[str, ModuleInfo] = {**found.before.modules, **found.after.modules}
-    return msgspec.structs.replace(found.after, modules=modules, calls=roots)
+    return msgspec.structs.replace(found.after, modules=_modules(found), calls=roots)
+
+
+def _modules(found: Difference) -> dict[str, ModuleInfo]:
+    """Those of both; the former path of one that has another now is an alias."""
+    modules = {**found.before.modules, **found.after.modules}
+    for _, pair in found.walk():
+        old, new = pair.before, pair.after
+        if old is None or new is None or old.path == new.path or old.path in found.after.modules:
+            continue
+        if pair.call.kind == "module" and modules.pop(old.path, None) is not None:
+            info = modules[new.path]
+            modules[new.path] = msgspec.structs.replace(info, aliases=[*info.aliases, old.path])
+    return modules
 
 
 def chosen(found: Difference, kept: Trace) -> Difference:

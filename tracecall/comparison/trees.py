@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from msgspec import Struct, field
 
-from tracecall.calls import Call, Finding, ModuleInfo, Trace
+from tracecall.calls import Call, Finding, ModuleInfo, TensorSpec, Trace
 from tracecall.comparison.changes import (
     Change,
     ModuleChange,
@@ -96,13 +96,18 @@ def compare(before: Trace, after: Trace) -> Difference:
     while waiting:
         olds, news, above, above_now, into = waiting.pop()
         keys = [_key(call, above) for call in olds], [_key(call, above_now) for call in news]
-        for i, j in match(*keys):
-            pair = Pair(None if i is None else olds[i], None if j is None else news[j])
+        for old, new in _renamed(
+            [(None if i is None else olds[i], None if j is None else news[j]) for i, j in match(*keys)]
+        ):
+            pair = Pair(old, new)
             both = (before, pair.before), (after, pair.after)
             one, other = ("" if call is None else type_in(trace, call) for trace, call in both)
             pair.types = one, other
             if pair.before is not None and pair.after is not None:
                 pair.changes = of_calls(pair.before, pair.after, pair.types)
+                names = _key(pair.before, above)[1], _key(pair.after, above_now)[1]
+                if names[0] != names[1]:
+                    pair.changes.insert(0, Change("name", *names))
                 pair.time = ratio(pair.before, pair.after)
             into.append(pair)
             inside = pair.before.children if pair.before else [], pair.after.children if pair.after else []
@@ -113,6 +118,38 @@ def compare(before: Trace, after: Trace) -> Difference:
 
 
 _Siblings = tuple[list[Call], list[Call], Call | None, Call | None, list[Pair]]
+
+
+_Both = tuple[Call | None, Call | None]
+
+
+def _renamed(pairs: list[_Both]) -> list[_Both]:
+    """Pairs in which modules of another name belong together, too: at the same place, of the same type and shapes."""
+    found: list[_Both] = []
+    gone: list[Call] = []
+    new: list[Call] = []
+    for one, other in [*pairs, (None, None)]:
+        if one is None and other is not None:
+            new.append(other)
+        elif one is not None and other is None:
+            gone.append(one)
+        else:
+            if gone and new:
+                same = match([_nature(call) for call in gone], [_nature(call) for call in new])
+                found.extend((None if i is None else gone[i], None if j is None else new[j]) for i, j in same)
+            else:
+                found.extend([*((call, None) for call in gone), *((None, call) for call in new)])
+            gone, new = [], []
+            found.append((one, other))
+    return found[:-1]
+
+
+def _nature(call: Call) -> Hashable:
+    """What is the same of a module's call that only has another name; others have no more than their name."""
+    if call.kind != "module":
+        return id(call)
+    sides = (call.inputs, call.output)
+    return (call.type, *(tuple(one.value for one in side if isinstance(one.value, TensorSpec)) for side in sides))
 
 
 def _key(call: Call, above: Call | None) -> tuple[str, ...]:
