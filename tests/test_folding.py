@@ -161,6 +161,8 @@ def test_a_group_starts_where_the_loop_does():
 
     rounds = [made("x + 1", 10), made("a", 11)] * 4
     assert lines(folded(model(made("a", 8), *rounds))) == ["a", "(x + 1, a) x4"]
+    rounds = [made("a", 10), made("x + 1", 11), made("b", 12)] * 4
+    assert lines(folded(model(made("b", 8), *rounds, made("b", 14)))) == ["b", "(a, x + 1, b) x4", "b"]
 
 
 @pytest.mark.parametrize(

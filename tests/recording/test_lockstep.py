@@ -163,6 +163,13 @@ def test_without_a_finite_pair_there_is_no_number(first: list[float]) -> None:
     assert error(torch.full((3,), NAN), torch.full((3,), NAN)).identical
 
 
+def test_another_nan_or_inf_in_each_is_told_from_one_in_one_alone() -> None:
+    """Both runs are not finite there."""
+    found = error(torch.tensor([NAN, INF, INF, 1.0, NAN]), torch.tensor([INF, -INF, 1.0, NAN, NAN]))
+    assert (found.nonfinite, found.nonfinite_unlike, found.nonfinite_both) == (4, 2, 1)
+    assert found.beyond(1e9)
+
+
 def test_integers_and_booleans_are_counted() -> None:
     """A class index has no relative error: it is the same, or another."""
     found = error(torch.tensor([1, 2, 3]), torch.tensor([1, 5, 7]))

@@ -438,12 +438,47 @@ Net  (36 calls inside)      1.200     1.920   1.60  1.60–1.60
 
 nothing changed: 37 calls with the same types, shapes, dtypes, devices and parameters; no time
 differs beyond noise
-all calls took 1.60 times as long, also those that did not change: another state of the machine, its
-threads or torch; slower and faster are beside that
+what did not change took 1.60 times as long (24 calls): another state of the machine, its threads or
+torch; slower and faster are beside that
 ratio: the time after by that before, and what it may as well be by the spread of both; slower or
 faster where all of that is beyond 1.1 and 3 µs a call, by 5 runs or more of each""".splitlines()
     )
-    assert not any("all calls took" in line for line in page(compare_processes(before, before)))
+    assert not any("what did not change took" in line for line in page(compare_processes(before, before)))
+
+
+def test_another_name_of_many_is_told_once() -> None:
+    """From the first and the last to the first and the last."""
+
+    def net(name: str) -> Trace:
+        inside = [module(f"{name}.{i}", "Linear", (1,), (1,)) for i in range(4)]
+        return trace(module("Net", "Net", (1,), (1,), *inside, path=""))
+
+    assert (
+        drawn(net("blocks"), net("layers"))[2:5]
+        == """\
+  Net
+→ └─ layers.0 … layers.3 ×4  Linear
+        name  blocks.0 … blocks.3 → layers.0 … layers.3""".splitlines()
+    )
+
+
+def test_a_layer_that_went_from_a_sequential_moves_the_others() -> None:
+    """They are what they were, under another index."""
+
+    def net(*types: str) -> Trace:
+        inside = [module(f"net.{i}", kind, (1,), (1,)) for i, kind in enumerate(types)]
+        return trace(module("Net", "Net", (1,), (1,), *inside, path=""))
+
+    assert (
+        drawn(net("Dropout", "Linear", "ReLU"), net("Linear", "ReLU"))[2:8]
+        == """\
+  Net
+− ├─ net.0  Dropout
+→ ├─ net.0  Linear
+  │     name  net.1 → net.0
+→ └─ net.1  ReLU
+        name  net.2 → net.1""".splitlines()
+    )
 
 
 def test_findings_of_one_alone_are_said() -> None:

@@ -124,6 +124,17 @@ def test_a_comparison_is_plain_data() -> None:
     assert calls[2]["error"] is None
 
 
+def test_a_comparison_tells_the_second_path_and_the_calls_that_failed() -> None:
+    """As the text marks them."""
+    before, after = net("mlp", "one"), net("ff", "one")
+    after.error = CallError("ValueError", "no")
+    for call in (after.calls[0], after.calls[0].children[1]):
+        call.error = CallError("ValueError", "no")
+    found = plain(compare_result(comparison(before, after, {})))
+    calls = [(call["path"], call["second_path"], call["raised"]) for call in found["calls"]]
+    assert calls == [("", None, "second"), ("mlp", "ff", None), ("one", None, "second")]
+
+
 def test_a_comparison_within_the_tolerance() -> None:
     """No call is the first beyond it."""
     found = plain(compare_result(comparison(net("one"), net("one"), {"one": SAME, "": FINE})))

@@ -6,11 +6,13 @@ the cost is linear, and small where nothing repeats.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 from tracecall.calls import Call
+from tracecall.comparison.changes import Change
 from tracecall.comparison.times import MARGIN, Ratio, taken
 from tracecall.comparison.trees import Pair
 
@@ -99,7 +101,7 @@ class Alike:
         apart = _apart(pairs, signs, self._whole)
         for pair, sign in zip(reversed(pairs), reversed(signs), strict=True):
             inside = [self._keys[id(child)] for child in pair.children] if pair.children else []
-            told = tuple(pair.changes), pair.asked, bool(pair.call.reads), self._said(pair), apart.get(id(pair))
+            told = _same_for_all(pair.changes), pair.asked, bool(pair.call.reads), self._said(pair), apart.get(id(pair))
             exact = self.number((sign, told, tuple([one for one, _ in inside])))
             sign = _sign(pair, self._before.unsized, self._after.unsized)
             unsized = self.number((sign, told, tuple([one for _, one in inside]), "unsized"))
@@ -116,6 +118,21 @@ def _sign(pair: Pair, before: dict[int, int], after: dict[int, int]) -> tuple[in
         None if pair.before is None else before[id(pair.before)],
         None if pair.after is None else after[id(pair.after)],
     )
+
+
+def _same_for_all(changes: list[Change]) -> tuple[Change, ...]:
+    """Changes, but for the index in a name: `blocks.0 → layers.0` is one with `blocks.1 → layers.1`."""
+    return tuple(
+        [
+            Change(one.what, _DIGITS.sub("0", one.before), _DIGITS.sub("0", one.after)) if one.what == "name" else one
+            for one in changes
+        ]
+        if changes
+        else ()
+    )
+
+
+_DIGITS = re.compile(r"\d+")
 
 
 def _from_outside(pair: Pair) -> Hashable:

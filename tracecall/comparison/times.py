@@ -34,6 +34,7 @@ class Bounds(Struct, frozen=True):
 
     least_ns: int = LEAST_NS  # a call
     drifts: tuple[Drift, ...] = ()  # what all calls share is no difference of one; at most one of each clock
+    blind: tuple[Clock, ...] = ()  # clocks of which no call tells what all share: nothing is slower, or faster
 
     def drift(self, clock: Clock) -> tuple[float, float]:
         """From where to where ratios are that all share."""
@@ -127,7 +128,9 @@ def _ratio(before: Time, after: Time, clock: Clock, bounds: Bounds, calls: int) 
     high = (now + now_spread) / (was - was_spread) if was > was_spread else None
     least, most = bounds.drift(clock)
     verdict: Verdict | None = None
-    if low is not None and low > MARGIN * most and now - most * was >= bounds.least_ns * calls:
+    if clock in bounds.blind:
+        pass
+    elif low is not None and low > MARGIN * most and now - most * was >= bounds.least_ns * calls:
         verdict = "slower"
     elif high is not None and high < least / MARGIN and least * was - now >= bounds.least_ns * calls:
         verdict = "faster"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from tracecall.calls import Call, Finding, ModuleInfo, TensorSpec, Trace
+from tracecall.calls import Call, Finding, ModuleInfo, Trace
 from tracecall.comparison.changes import (
     Change,
     ModuleChange,
@@ -17,7 +17,7 @@ from tracecall.comparison.changes import (
     type_in,
     type_of,
 )
-from tracecall.comparison.matching import match
+from tracecall.comparison.pairing import name_below, paired
 from tracecall.comparison.times import Bounds, Ratio, ratio
 
 ADDED, REMOVED, CHANGED = "+", "−", "→"
@@ -89,23 +89,20 @@ class Difference(Struct):
 
 
 def compare(before: Trace, after: Trace) -> Difference:
-    """What changed: calls are the same where path (or name) and the order among their siblings are."""
+    """What changed, from calls that belong together as `paired` says."""
     settings, environment = of_settings(before, after)
     found = Difference(before, after, [], [], settings, environment, of_findings(before, after))
     waiting: list[_Siblings] = [(before.calls, after.calls, None, None, found.pairs)]
     while waiting:
         olds, news, above, above_now, into = waiting.pop()
-        keys = [_key(call, above) for call in olds], [_key(call, above_now) for call in news]
-        for old, new in _renamed(
-            [(None if i is None else olds[i], None if j is None else news[j]) for i, j in match(*keys)]
-        ):
+        for old, new in paired(olds, news, (above, above_now), (before.modules, after.modules)):
             pair = Pair(old, new)
             both = (before, pair.before), (after, pair.after)
             one, other = ("" if call is None else type_in(trace, call) for trace, call in both)
             pair.types = one, other
             if pair.before is not None and pair.after is not None:
                 pair.changes = of_calls(pair.before, pair.after, pair.types)
-                names = _key(pair.before, above)[1], _key(pair.after, above_now)[1]
+                names = name_below(pair.before, above), name_below(pair.after, above_now)
                 if names[0] != names[1]:
                     pair.changes.insert(0, Change("name", *names))
                 pair.time = ratio(pair.before, pair.after)
@@ -118,46 +115,6 @@ def compare(before: Trace, after: Trace) -> Difference:
 
 
 _Siblings = tuple[list[Call], list[Call], Call | None, Call | None, list[Pair]]
-
-
-_Both = tuple[Call | None, Call | None]
-
-
-def _renamed(pairs: list[_Both]) -> list[_Both]:
-    """Pairs in which modules of another name belong together, too: at the same place, of the same type and shapes."""
-    found: list[_Both] = []
-    gone: list[Call] = []
-    new: list[Call] = []
-    for one, other in [*pairs, (None, None)]:
-        if one is None and other is not None:
-            new.append(other)
-        elif one is not None and other is None:
-            gone.append(one)
-        else:
-            if gone and new:
-                same = match([_nature(call) for call in gone], [_nature(call) for call in new])
-                found.extend((None if i is None else gone[i], None if j is None else new[j]) for i, j in same)
-            else:
-                found.extend([*((call, None) for call in gone), *((None, call) for call in new)])
-            gone, new = [], []
-            found.append((one, other))
-    return found[:-1]
-
-
-def _nature(call: Call) -> Hashable:
-    """What is the same of a module's call that only has another name; others have no more than their name."""
-    if call.kind != "module":
-        return id(call)
-    sides = (call.inputs, call.output)
-    return (call.type, *(tuple(one.value for one in side if isinstance(one.value, TensorSpec)) for side in sides))
-
-
-def _key(call: Call, above: Call | None) -> tuple[str, ...]:
-    """What a call is known by among its siblings: a module by its path below the caller's."""
-    if call.kind == "module":
-        prefix = above.path + "." if above is not None and above.path else ""
-        return ("module", call.path.removeprefix(prefix))
-    return (call.kind, call.name, call.hook.when if call.hook else "")
 
 
 def _add_modules(found: Difference) -> None:

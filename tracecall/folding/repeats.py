@@ -118,8 +118,8 @@ def _runs(
             found.append(items[i])
             i += 1
             continue
-        # where it may start later without losing a repeat: with what most likely begins one
-        shift = max(range(equal[i] % period + 1), key=lambda by: items[i + by].leads)
+        # where it may start later without losing a repeat: with what most likely begins one, the second of them
+        shift = max(range(equal[i] % period + 1), key=lambda by: items[i + by + period].leads)
         if shift and worth(items[i + shift].start, width, count):
             found.extend(items[i : i + shift])
             i += shift

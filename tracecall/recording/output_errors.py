@@ -31,6 +31,7 @@ class OutputError(Struct, omit_defaults=True):
     relative: float | None = None
     cosine: float | None = None
     nonfinite: int = 0  # NaN or Inf on one side, or another Inf
+    nonfinite_unlike: int = 0  # of those: NaN or Inf on both sides, but not the same
     nonfinite_both: int = 0  # NaN or the same Inf on both
     empty: int = 0  # tensors without elements, of the same shape on both sides
     differing: int | None = None  # elements that have no distance: integers, texts; None where there are none
@@ -158,6 +159,7 @@ def _measure(found: OutputError, one: torch.Tensor, other: torch.Tensor) -> None
         finite = a.isfinite() & b.isfinite()
         same = (a == b) | (a.isnan() & b.isnan())
         found.nonfinite += int((~finite & ~same).sum())
+        found.nonfinite_unlike += int((~a.isfinite() & ~b.isfinite() & ~same).sum())
         found.nonfinite_both += int((~finite & same).sum())
         finite_pairs = finite_pairs or bool(finite.any())
         a, b = a.where(finite, 0), b.where(finite, 0)

@@ -71,7 +71,12 @@ def verdict(
         also = (
             ", where both are not named" if any(error is not None and error.nonfinite_both for _, error in each) else ""
         )
-        yield from prose(f"{SHORT}: NaN or Inf in one of both{also}; the numbers are of what is finite", width, QUIET)
+        another = (
+            ", or another in each" if any(error is not None and error.nonfinite_unlike for _, error in each) else ""
+        )
+        yield from prose(
+            f"{SHORT}: NaN or Inf in one of both{another}{also}; the numbers are of what is finite", width, QUIET
+        )
     if any(pair.time is not None for _, pair in found.difference.walk()):
         yield from prose(how("the second time", "the first", tree), width, QUIET)
 

@@ -17,6 +17,7 @@ from tracecall.comparison import (
     Pair,
     model_of,
 )
+from tracecall.folding.naming import ends
 from tracecall.views import labels
 from tracecall.views.diff_summary import BOTH, counted, hidden, summary
 from tracecall.views.header import MODULE, NOTE, QUIET
@@ -89,7 +90,7 @@ def _lines(
             line.changed = ", ".join(counted(shared.hidden(line.pairs))) if line.inside else ""
         yield line
         if line.pairs is not None and not line.in_turn:
-            for text in _changes(line.pairs.first.changes, width - cell_len(line.below) - 2):  # 2: the signs
+            for text in _changes(_of_all(line.pairs), width - cell_len(line.below) - 2):  # 2: the signs
                 yield Line(line.below, "", note=text)
 
 
@@ -129,6 +130,22 @@ def _gathered(lines: list[Pairs], told: set[int]) -> Iterator[Pairs | int]:
         row = []
         if line is not None:
             yield line
+
+
+def _of_all(line: Pairs) -> list[Change]:
+    """The changes of a line's pairs: the first's, with the first and the last name where several have another one."""
+    found = list(line.first.changes)
+    named = line.all if line.inside else line.each[0]
+    for i, change in enumerate(found):
+        if change.what == "name" and len(named) > 1:
+            names = [pair.changes[i] for pair in named]
+            found[i] = Change("name", _range([one.before for one in names]), _range([one.after for one in names]))
+    return found
+
+
+def _range(names: list[str]) -> str:
+    first, last = ends(names)
+    return first if first == last else f"{first} … {last}"
 
 
 def _changes(changes: list[Change], width: int) -> Iterator[Text]:

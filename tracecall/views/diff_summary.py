@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
-from tracecall.comparison import ADDED, CHANGED, FEWEST, REMOVED, Difference, Drift, Pair
+from tracecall.comparison import ADDED, CHANGED, FEWEST, MARGIN, REMOVED, Difference, Drift, Pair
 from tracecall.views import labels
 from tracecall.views.header import NOTE, QUIET
 from tracecall.views.pairs import calls, seen
@@ -30,12 +30,16 @@ def summary(difference: Difference, width: int, *, hidden: list[str], alike: str
     verdicts, timed = Counter(one.verdict for one in ratios if one.verdict), bool(ratios)
     if verdicts:
         said += "; " + ", ".join(f"{verdicts[one]:,} {one}" for one in ("slower", "faster") if verdicts[one])
+    elif timed and any(one.clock in difference.bounds.blind for one in ratios):
+        said += "; no call is as it was that takes long enough to tell a slower machine from a slower model"
     elif any(one.noisy or one.low is not None or one.high is not None for one in ratios):
         said += "; no time differs beyond noise"
     elif timed:
         said += f"; too few runs to tell a time from noise: {FEWEST} of each are needed"
     yield from prose(said, width, "")
     for drift in difference.bounds.drifts:
+        if 1 / MARGIN <= drift.ratio <= MARGIN:
+            continue
         yield from prose(_shared(drift), width, NOTE)
     yield from _findings(difference, width)
     yield from prose(alike, width, QUIET)
@@ -47,9 +51,9 @@ def _shared(drift: Drift) -> str:
     """What the times of all calls share, which is said once."""
     where = " on the device" if drift.clock == "device" else ""
     low, high = f"{drift.low:.2f}", f"{drift.high:.2f}"
-    half = f" (the middle half {low} to {high})" if low != high else ""
+    most = f", most {low} to {high}" if low != high else ""
     return (
-        f"all calls took {drift.ratio:.2f} times as long{where}, also those that did not change{half}: another state "
+        f"what did not change took {drift.ratio:.2f} times as long{where} ({calls(drift.calls)}{most}): another state "
         "of the machine, its threads or torch; slower and faster are beside that"
     )
 

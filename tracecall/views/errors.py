@@ -46,6 +46,7 @@ def worst(errors: Sequence[OutputError]) -> OutputError | None:
         relative=_of(max, [error.relative for error in errors]),
         cosine=_of(min, [error.cosine for error in errors]),
         nonfinite=sum(error.nonfinite for error in errors),
+        nonfinite_unlike=sum(error.nonfinite_unlike for error in errors),
         nonfinite_both=sum(error.nonfinite_both for error in errors),
         differing=_of(sum, [error.differing for error in errors]),
     )
@@ -97,8 +98,9 @@ def nonfinite(error: OutputError, *, short: bool = False) -> str:
     """How many are NaN or Inf in one run, and in both: "2 NaN or Inf in one, 3 in both"."""
     of = SHORT if short else "NaN or Inf"
     one, both = labels.count(error.nonfinite), labels.count(error.nonfinite_both)
+    where = "unlike" if error.nonfinite_unlike else "in one"
     if not error.nonfinite_both:
-        return f"{one} {of}{'' if short else ' in one'}" if error.nonfinite else ""
+        return f"{one} {of}{'' if short and where == 'in one' else f' {where}'}" if error.nonfinite else ""
     if error.nonfinite:
-        return f"{one} {of} in one, {both} in both"
+        return f"{one} {of} {where}, {both} in both"
     return f"{'all' if error.nonfinite_both == error.elements else both} {of} in both"

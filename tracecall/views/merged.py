@@ -103,7 +103,8 @@ def _cut(name: str, line: Line, width: int) -> str:
     """
     closed = _closed(line)
     if line.changed and cell_len(name + closed) > width:
-        closed = f"  ({line.changed})"
+        several = line.pairs is not None and line.pairs.count > 1
+        closed = f"  ({line.changed}{' inside each' if several else ''})"
     room = width - cell_len(closed)
     if not line.shared or cell_len(name) <= room:
         short = line.changed and room >= SHORTEST_NAME

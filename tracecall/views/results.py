@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from tracecall.calls import CallError, Finding, Kind, Site
 from tracecall.comparison import ADDED, CHANGED, REMOVED, Change, Difference, Drift, Pair, Ratio, model_of
+from tracecall.views.compared import Comparison, failed_calls
 
 if TYPE_CHECKING:
     from tracecall.recording.output_errors import OutputError
-    from tracecall.views.compared import Comparison
 
 FORMAT_VERSION = 1
 
@@ -65,7 +65,7 @@ class DiffResult(Struct):
     errors: tuple[CallError | None, CallError | None]  # that ended the runs
     calls: list[ChangedCall]
     modules: list[ChangedModule]
-    drifts: list[Drift]  # what the times of calls share that did not change: a verdict is beside it; none, if about 1
+    drifts: list[Drift]  # what the times of calls share that did not change: a verdict is beside it
     findings: tuple[list[Finding], list[Finding]]  # that only one has: before, after; no change
 
 
@@ -83,6 +83,8 @@ class ComparedCall(Struct):
     beyond: bool  # the tolerance
     host_ns: tuple[int | None, int | None]  # of the first, of the second
     time: Ratio | None  # the second's by the first's
+    second_path: str | None  # where it has another one than `path`
+    raised: Made | None  # the exception that ended a run came through it: which run's
 
 
 class CompareResult(Struct):
@@ -130,6 +132,8 @@ def diff_result(found: Difference, files: tuple[str, str]) -> DiffResult:
 def compare_result(found: Comparison) -> CompareResult:
     """The result of a comparison."""
     parted, first_beyond = found.parted, None
+    both = (found.difference.before, found.difference.after)
+    failed = [{id(call) for call in failed_calls(trace)} for trace in both]
     calls: list[ComparedCall] = []
     for depth, pair in found.difference.walk():
         error = found.errors.get(id(pair.before))
@@ -138,9 +142,10 @@ def compare_result(found: Comparison) -> CompareResult:
         made_by: Made = "second" if pair.before is None else "first" if pair.after is None else "both"
         site = (pair.before or pair.call).site
         beyond = error is not None and error.beyond(found.tolerance)
-        calls.append(
-            ComparedCall(depth, made_by, *_named(pair, first=True), site, error, beyond, _host(pair), pair.time)
-        )
+        named = _named(pair, first=True)
+        other = None if pair.after is None or pair.after.path == named[1] else pair.after.path
+        raised = _raised(id(pair.before) in failed[0], id(pair.after) in failed[1])
+        calls.append(ComparedCall(depth, made_by, *named, site, error, beyond, _host(pair), pair.time, other, raised))
     before, after = found.difference.before, found.difference.after
     return CompareResult(
         FORMAT_VERSION,
@@ -158,6 +163,10 @@ def compare_result(found: Comparison) -> CompareResult:
         found.notes,
         calls,
     )
+
+
+def _raised(first: bool, second: bool) -> Made | None:
+    return "both" if first and second else "first" if first else "second" if second else None
 
 
 def _named(pair: Pair, *, first: bool = False) -> tuple[Kind, str, str, str]:
