@@ -7,6 +7,7 @@ from rich.text import Text
 
 from tracecall.calls import Timing, Trace
 from tracecall.views import labels
+from tracecall.views.prose import prose
 
 MODULE, QUIET, TIME, BAD, NOTE = "bold", "dim", "cyan", "bold red", "yellow"
 
@@ -40,7 +41,7 @@ def header(trace: Trace, width: int) -> list[Text]:
             lines.append(Text("  ", overflow="fold"))
         if verdict:
             lines[-1].append("   " if lines[-1].plain.strip() else "").append(verdict, NOTE)
-    lines.extend(Text(labels.safe(note), NOTE, overflow="fold") for note in settings.notes)
+    lines.extend(line for note in settings.notes for line in prose(note, width, NOTE))
     return lines
 
 
