@@ -49,7 +49,11 @@ def of_paths(trace: Trace, wanted: str) -> Trace:
     # a container is never called: what is in it is meant
     containers = tuple(path + "." for path in paths if trace.modules[path].container and path)
     chosen = paths | ({path for path in trace.modules if path.startswith(containers)} if containers else set())
-    kept, found = _kept(trace, lambda call: call.kind == "module" and call.path in chosen, whole=True)
+
+    def is_chosen(call: Call) -> bool:
+        return call.kind == "module" and call.path in chosen
+
+    kept, found = _kept(trace, _top_down(trace.calls, is_chosen), is_chosen, whole=True)
     if not found:
         first = min(paths, key=len)
         info = trace.modules[first]
@@ -109,25 +113,33 @@ def _called(trace: Trace) -> str:
 def of_types(trace: Trace, wanted: str) -> Trace:
     """The calls of some types, separated by commas, in any case, and the way to them; not what is inside them."""
     given = [one.strip() for one in wanted.split(",") if one.strip()]
-    types: dict[str, str] = {}  # as they are compared → as they are written
-    for _, call in trace.walk():
-        for one in (call.type, *(call.operations or ())):
-            types.setdefault(one.lower(), one)
     if not given:
-        raise TracecallError(f"--filter {wanted!r} names no type; type one of {_listed(types.values())}")
+        raise TracecallError(f"--filter {wanted!r} names no type; type one of {_listed(_types(trace).values())}")
+    every = _top_down(trace.calls, None)
+    types = {call.type for call in every}.union(*[call.operations for call in every if call.operations])
     chosen: set[str] = set()
     for one in given:
-        found = {type for type in types if fnmatchcase(type, one.lower())}
+        found = {type for type in types if fnmatchcase(type.lower(), one.lower())}
         if not found:
-            near = [types[match] for match in get_close_matches(one.lower(), types, n=3, cutoff=0.6)]
-            hint = "did you mean " + " or ".join(near) + "?" if near else f"type one of {_listed(types.values())}"
+            written = _types(trace)
+            near = [written[match] for match in get_close_matches(one.lower(), written, n=3, cutoff=0.6)]
+            hint = "did you mean " + " or ".join(near) + "?" if near else f"type one of {_listed(written.values())}"
             raise TracecallError(f"--filter {one}: no call of that type in this run; {hint}")
         chosen |= found
 
     def of_type(call: Call) -> bool:
-        return call.type.lower() in chosen or any(one.lower() in chosen for one in call.operations or ())
+        return call.type in chosen or (call.operations is not None and not chosen.isdisjoint(call.operations))
 
-    return _kept(trace, of_type, whole=False)[0]
+    return _kept(trace, every, of_type, whole=False)[0]
+
+
+def _types(trace: Trace) -> dict[str, str]:
+    """The types of all calls in their order, by how they are compared."""
+    types: dict[str, str] = {}
+    for _, call in trace.walk():
+        for one in (call.type, *(call.operations or ())):
+            types.setdefault(one.lower(), one)
+    return types
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -136,12 +148,12 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(every[:NAMED]) + (f" … ({more} more)" if more > 0 else "")
 
 
-def _kept(trace: Trace, wanted: Callable[[Call], bool], *, whole: bool) -> tuple[Trace, bool]:
+def _kept(trace: Trace, order: list[Call], wanted: Callable[[Call], bool], *, whole: bool) -> tuple[Trace, bool]:
     """The calls that are wanted, and those that they are in; `whole`: with everything inside.
 
+    `order` has each call before those inside it, as far as they matter.
     A call that ended the run stays too: a tree without it would look as if the run had succeeded.
     """
-    order = _top_down(trace.calls, wanted if whole else None)
     found = False
     new: dict[int, Call] = {}
     for call in reversed(order):
@@ -150,8 +162,10 @@ def _kept(trace: Trace, wanted: Callable[[Call], bool], *, whole: bool) -> tuple
         if hit and whole:
             new[id(call)] = call
             continue
-        children = [new[id(child)] for child in call.children if id(child) in new]
-        if hit or children or (call.error is not None and not call.error.caught):
+        children = [new[id(child)] for child in call.children if id(child) in new] if call.children else []
+        if hit and not call.children and not call.internal:
+            new[id(call)] = call  # as it is: of ten thousand, most
+        elif hit or children or (call.error is not None and not call.error.caught):
             # an operation that is asked for is shown, though it runs inside one of torch.nn's own forwards
             new[id(call)] = msgspec.structs.replace(call, children=children, internal=call.internal and not hit)
     # the root stays in any case: it is the way to everything
