@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,16 +15,16 @@ from tracecall.comparison import Difference, compare, compare_processes
 from tracecall.views.diff import diff
 
 
-def drawn(before: Trace, after: Trace, width: int = 80, **options: object) -> list[str]:
+def drawn(before: Trace, after: Trace, width: int = 80, **options: Any) -> list[str]:
     """What is printed, without colours."""
     return page(compare(before, after), width, **options)
 
 
-def page(found: Difference, width: int = 80, **options: object) -> list[str]:
+def page(found: Difference, width: int = 80, **options: Any) -> list[str]:
     """The same of what was compared before."""
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, highlight=False)
-    console.print(diff(found, ("a.json", "b.json"), width=width, **options))  # type: ignore[arg-type]
+    console.print(diff(found, ("a.json", "b.json"), width=width, **options))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 

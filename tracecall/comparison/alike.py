@@ -123,12 +123,8 @@ def _sign(pair: Pair, before: dict[int, int], after: dict[int, int]) -> tuple[in
 def _same_for_all(changes: list[Change]) -> tuple[Change, ...]:
     """Changes, but for the index in a name: `blocks.0 → layers.0` is one with `blocks.1 → layers.1`."""
     return tuple(
-        [
-            Change(one.what, _DIGITS.sub("0", one.before), _DIGITS.sub("0", one.after)) if one.what == "name" else one
-            for one in changes
-        ]
-        if changes
-        else ()
+        Change(one.what, _DIGITS.sub("0", one.before), _DIGITS.sub("0", one.after)) if one.what == "name" else one
+        for one in changes
     )
 
 

@@ -6,10 +6,8 @@ process ran, that it had fewer threads or another torch: then all calls differ, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from tracecall.calls import Trace
-from tracecall.comparison.times import APART_NS, MARGIN, Bounds, Clock, Drift, ratio
+from tracecall.comparison.times import APART_NS, MARGIN, Bounds, Clock, Drift, judged
 from tracecall.comparison.trees import Difference, compare
 
 ENOUGH = 8  # calls that did not change; of fewer, all times may be the machine's
@@ -20,25 +18,18 @@ TOGETHER = 1.5  # the middle half of them: what is further apart is not shared
 def compare_processes(before: Trace, after: Trace) -> Difference:
     """`compare` of traces that two processes made: a call is slower or faster beside what all calls share."""
     found = compare(before, after)
-    clocks: tuple[Clock, ...] = ("host", "device")
-    drifts = (_drift(sorted(_unchanged(found, clock)), clock) for clock in clocks)
-    known = tuple(drift for drift in drifts if drift is not None)
-    blind = tuple(clock for clock in clocks if not any(True for _ in _unchanged(found, clock)))
-    found.bounds = Bounds(APART_NS, known, blind)
-    for _, pair in found.walk():
-        if pair.time is not None and pair.before is not None and pair.after is not None:
-            pair.time = ratio(pair.before, pair.after, found.bounds)
-    return found
-
-
-def _unchanged(found: Difference, clock: Clock) -> Iterator[float]:
-    """The ratios of calls that did not change, with none inside, and that take longer than the clocks may be off."""
+    unchanged: dict[Clock, list[float]] = {"host": [], "device": []}
     for _, pair in found.walk():
         time = pair.time
-        if time is None or time.clock != clock or pair.sign or pair.children:
-            continue
-        if min(time.before_ns, time.after_ns) >= APART_NS:
-            yield time.ratio
+        # with none inside, and longer than the clocks may be off
+        if time is not None and not (pair.sign or pair.children) and min(time.before_ns, time.after_ns) >= APART_NS:
+            unchanged[time.clock].append(time.ratio)
+    drifts = (_drift(sorted(ratios), clock) for clock, ratios in unchanged.items())
+    blind = tuple(clock for clock, ratios in unchanged.items() if not ratios)
+    found.bounds = Bounds(APART_NS, tuple(drift for drift in drifts if drift is not None), blind)
+    for _, pair in found.walk():
+        pair.time = pair.time and judged(pair.time, found.bounds)
+    return found
 
 
 def _drift(ratios: list[float], clock: Clock) -> Drift | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from tracecall.calls import Call
@@ -16,6 +17,7 @@ LEAST_NS = 1000  # a difference below a microsecond a call is the clock's
 APART_NS = 3000  # of two processes: what the clocks cost is measured in each, and comes out some 1 µs apart
 
 Clock = Literal["host", "device"]
+CLOCKS: tuple[Clock, ...] = ("device", "host")  # the first that measured both
 Verdict = Literal["faster", "slower"]
 
 
@@ -67,18 +69,27 @@ def ratio(before: Call, after: Call, bounds: Bounds = IN_TURN) -> Ratio | None:
     they are. Slower, or faster, is only said if the whole interval is beyond MARGIN, with FEWEST runs of each, and the
     times are further apart than the clocks may be: both beside what all calls share.
     """
-    return together([[before]], [[after]], bounds)
+    return _by_either_clock(lambda device: (_time(before, device), _time(after, device)), bounds, 1)
 
 
 def together(
     before: Sequence[Sequence[Call]], after: Sequence[Sequence[Call]], bounds: Bounds = IN_TURN
 ) -> Ratio | None:
     """The same of several calls that share a line: of those in one list together, of several lists the median."""
-    for device in (True, False):
-        one, other = taken(before, device), taken(after, device)
-        if one is not None and other is not None:
-            return _ratio(one, other, "device" if device else "host", bounds, len(before[0]))
-    return None
+    return _by_either_clock(lambda device: (taken(before, device), taken(after, device)), bounds, len(before[0]))
+
+
+def judged(found: Ratio, bounds: Bounds, calls: int = 1) -> Ratio:
+    """The same ratio with what is said of it from these bounds on, where the times are of so many calls."""
+    least, most = bounds.drift(found.clock)
+    said: Verdict | None = None
+    if found.clock not in bounds.blind:
+        floor = bounds.least_ns * calls
+        if found.low is not None and found.low > MARGIN * most:
+            said = "slower" if found.after_ns - most * found.before_ns >= floor else None
+        elif found.high is not None and found.high < least / MARGIN:
+            said = "faster" if least * found.before_ns - found.after_ns >= floor else None
+    return found if said == found.verdict else msgspec.structs.replace(found, verdict=said)
 
 
 class Time(NamedTuple):
@@ -118,7 +129,19 @@ def _fewest(times: list[Time]) -> int:
     return min(time.samples for time in times)
 
 
-def _ratio(before: Time, after: Time, clock: Clock, bounds: Bounds, calls: int) -> Ratio | None:
+def _by_either_clock(
+    times: Callable[[bool], tuple[Time | None, Time | None]], bounds: Bounds, calls: int
+) -> Ratio | None:
+    """The ratio of both times on the device, or else on the host."""
+    for clock in CLOCKS:
+        one, other = times(clock == "device")
+        if one is not None and other is not None:
+            found = _ratio(one, other, clock)
+            return None if found is None else judged(found, bounds, calls)
+    return None
+
+
+def _ratio(before: Time, after: Time, clock: Clock) -> Ratio | None:
     (was, was_spread, _), (now, now_spread, _) = before, after
     if was <= 0 or now < 0:
         return None
@@ -126,12 +149,4 @@ def _ratio(before: Time, after: Time, clock: Clock, bounds: Bounds, calls: int) 
         return Ratio(was, now, now / was, clock=clock)
     low = (now - now_spread) / (was + was_spread) if now > now_spread else None
     high = (now + now_spread) / (was - was_spread) if was > was_spread else None
-    least, most = bounds.drift(clock)
-    verdict: Verdict | None = None
-    if clock in bounds.blind:
-        pass
-    elif low is not None and low > MARGIN * most and now - most * was >= bounds.least_ns * calls:
-        verdict = "slower"
-    elif high is not None and high < least / MARGIN and least * was - now >= bounds.least_ns * calls:
-        verdict = "faster"
-    return Ratio(was, now, now / was, low, high, clock, verdict, low is None and high is None)
+    return Ratio(was, now, now / was, low, high, clock, noisy=low is None and high is None)

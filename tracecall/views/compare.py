@@ -15,7 +15,7 @@ from tracecall.views import labels
 from tracecall.views.compare_summary import verdict
 from tracecall.views.compared import Comparison, failed_calls, failing
 from tracecall.views.errors import cosine, likeness, nonfinite, odd, small, worst
-from tracecall.views.header import BAD, MODULE, NOTE, QUIET
+from tracecall.views.header import BAD, MODULE, NOTE, QUIET, apart, mode
 from tracecall.views.merged import KEPT, Column, grid
 from tracecall.views.pairs import Line, Pairs, Shared, seen, tree_lines, type_text
 from tracecall.views.prose import prose
@@ -156,18 +156,13 @@ def _types(line: Line) -> str:
 def _header(found: Comparison, width: int) -> Iterator[Text]:
     """What ran, how, and by what it is judged."""
     trace = found.difference.before
-    mode = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}[trace.settings.grad_mode]
-    lines = [Text(labels.safe(model_of(trace)), MODULE, overflow="fold")]
-    for part, style in (
+    parts = [
+        (labels.safe(model_of(trace)), MODULE),
         (labels.safe(trace.model.origin or ""), QUIET),
-        (f"{labels.safe(found.names[0])} against {labels.safe(found.names[1])}", "not bold"),
-        (f"{'train' if trace.model.training else 'eval'}, {mode}", "not bold"),
-    ):
-        if part and lines[-1].cell_len + 3 + len(part) > width:
-            lines.append(Text("  ", overflow="fold"))
-        if part:
-            lines[-1].append("   " if lines[-1].plain.strip() else "").append(part, f"not bold {style}".strip())
-    yield from lines
+        (f"{labels.safe(found.names[0])} against {labels.safe(found.names[1])}", ""),
+        (mode(trace), ""),
+    ]
+    yield from apart(parts, width)
     yield from prose(
         f"tolerance {found.tolerance:g}, {found.why}: of relative, the largest difference by the largest value",
         width,

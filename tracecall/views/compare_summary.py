@@ -28,7 +28,7 @@ def verdict(
     found: Comparison, lines: list[Line], errors: list[OutputError | None], tree: list[Text], width: int
 ) -> Iterator[Text]:
     """Where they part, or that they do not; what could not be compared; how `tree`, which shows the lines, is read."""
-    each = list(zip(lines, errors, strict=True))
+    known = [error for error in errors if error is not None]
     traces = (found.difference.before, found.difference.after)
     for who, how_failed in _failures(found):
         yield from prose(f"✗ {who} failed{how_failed}", width, BAD)
@@ -64,16 +64,13 @@ def verdict(
             f"{calls(found.uncompared)} of both could not be compared: a second run made other calls", width, NOTE
         )
     what = "largest errors and lowest cosine"
+    each = zip(lines, errors, strict=True)
     if any(line.shared and error is not None and (nonfinite(error) or error.differing) for line, error in each):
         what = f"{what}, counted together what is NaN, Inf or differs"
     yield from prose(folded(lines, f", with their {what}", f", with their total times, {what}", tree), width, QUIET)
-    if any(error is not None and error.nonfinite and error.max_abs is not None for _, error in each):
-        also = (
-            ", where both are not named" if any(error is not None and error.nonfinite_both for _, error in each) else ""
-        )
-        another = (
-            ", or another in each" if any(error is not None and error.nonfinite_unlike for _, error in each) else ""
-        )
+    if any(error.nonfinite and error.max_abs is not None for error in known):
+        also = ", where both are not named" if any(error.nonfinite_both for error in known) else ""
+        another = ", or another in each" if any(error.nonfinite_unlike for error in known) else ""
         yield from prose(
             f"{SHORT}: NaN or Inf in one of both{another}{also}; the numbers are of what is finite", width, QUIET
         )

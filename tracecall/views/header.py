@@ -15,34 +15,40 @@ MODULE, QUIET, TIME, BAD, NOTE = "bold", "dim", "cyan", "bold red", "yellow"
 def header(trace: Trace, width: int) -> list[Text]:
     """What ran: model, where it was found, parameters, device, mode; then what timing it cost."""
     model, settings = trace.model, trace.settings
-    modes = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}
     frozen = f", {labels.count(model.trainable)} trainable" if model.trainable != model.parameters else ""
     parts = [
         (labels.safe(model.name), MODULE),
         (labels.safe(model.origin or ""), QUIET),
         (f"{labels.count(model.parameters)} parameter{'' if model.parameters == 1 else 's'}{frozen}", ""),
         (_device(trace) + (f", {settings.dtype}" if settings.dtype else ""), ""),
-        (f"{'train' if model.training else 'eval'}, {modes[settings.grad_mode]}", ""),
+        (mode(trace), ""),
     ]
+    lines = apart(parts, width)
+    if trace.timing is not None:
+        times = trace.timing
+        runs = "one run" if times.runs == 1 else f"medians of {times.runs} runs"
+        of = max(times.untraced_ns, times.traced_ns)
+        untraced, traced = labels.duration(times.untraced_ns, of), labels.duration(times.traced_ns, of)
+        lines += apart([(f"untraced {untraced}   traced {traced}   {runs}", QUIET), (_verdict(times), NOTE)], width)
+    lines.extend(line for note in settings.notes for line in prose(note, width, NOTE))
+    return lines
+
+
+def apart(parts: list[tuple[str, str]], width: int) -> list[Text]:
+    """Parts with their styles side by side; what has no room begins a line of its own. Empty ones are left out."""
     lines = [Text(overflow="fold")]
     for part, style in parts:
         if part and lines[-1].plain.strip() and lines[-1].cell_len + 3 + cell_len(part) > width:
             lines.append(Text("  ", overflow="fold"))
         if part:
             lines[-1].append("   " if lines[-1].plain.strip() else "").append(part, style)
-    if trace.timing is not None:
-        times = trace.timing
-        runs = "one run" if times.runs == 1 else f"medians of {times.runs} runs"
-        of = max(times.untraced_ns, times.traced_ns)
-        untraced, traced = labels.duration(times.untraced_ns, of), labels.duration(times.traced_ns, of)
-        lines.append(Text(f"untraced {untraced}   traced {traced}   {runs}", QUIET))
-        verdict = _verdict(times)
-        if verdict and lines[-1].cell_len + 3 + cell_len(verdict) > width:
-            lines.append(Text("  ", overflow="fold"))
-        if verdict:
-            lines[-1].append("   " if lines[-1].plain.strip() else "").append(verdict, NOTE)
-    lines.extend(line for note in settings.notes for line in prose(note, width, NOTE))
     return lines
+
+
+def mode(trace: Trace) -> str:
+    """How the model ran: "eval, inference mode"."""
+    modes = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}
+    return f"{'train' if trace.model.training else 'eval'}, {modes[trace.settings.grad_mode]}"
 
 
 def _verdict(times: Timing) -> str:

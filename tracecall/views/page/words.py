@@ -9,7 +9,7 @@ from typing import Any
 from tracecall.calls import Prediction, Site, Trace
 from tracecall.views import labels
 from tracecall.views.below import endless
-from tracecall.views.header import header
+from tracecall.views.header import header, mode
 
 FIRST = 4  # tensors of the prediction that are seen at once, as in the terminal
 CLOSED = 20  # that open with a click; the rest is counted
@@ -59,8 +59,7 @@ def _predicted(one: Prediction) -> dict[str, str]:
 def settings(trace: Trace) -> Iterator[tuple[str, str]]:
     """The settings and the environment, each with its name."""
     settings, environment, times = trace.settings, trace.environment, trace.timing
-    modes = {"inference": "inference mode", "no_grad": "no_grad", "grad": "grad"}
-    yield "mode", f"{'train' if trace.model.training else 'eval'}, {modes[settings.grad_mode]}"
+    yield "mode", mode(trace)
     yield "operations", {"none": "not recorded", "forward": "recorded", "all": "recorded"}[settings.operations]
     yield "device", labels.safe(settings.device)
     for device, name in environment.devices.items():
