@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console, Group
 
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET, TIME
-from tracecall.views.styled import Line, Piece, Styles
+from tracecall.views.styled import Line, Styles
 
 Colours = Literal["standard", "256", "truecolor"] | None
 COLOURS: list[Colours] = [None, "standard", "256", "truecolor"]
@@ -25,6 +25,11 @@ pieces = st.lists(
     ),
     max_size=6,
 )
+
+
+def line_of(parts: list[tuple[str, str]]) -> Line:
+    """A line of texts with their styles."""
+    return Line([text for text, _ in parts], [style for _, style in parts], sum(cell_len(text) for text, _ in parts))
 
 
 def console(width: int, colours: Colours, *, no_color: bool = False) -> Console:
@@ -42,16 +47,16 @@ def by_rich(line: Line, on: Console) -> str:
 
 @pytest.mark.parametrize("colours", COLOURS)
 @given(pieces, st.integers(4, 40))
-def test_a_line_is_printed_as_rich_prints_its_text(colours: Colours, parts: list[Piece], width: int) -> None:
+def test_a_line_is_printed_as_rich_prints_its_text(colours: Colours, parts: list[tuple[str, str]], width: int) -> None:
     """Cut where it does not fit, without spaces at its end, each piece in its style."""
     on = console(width, colours)
-    line = Line(parts, sum(cell_len(text) for text, _ in parts))
+    line = line_of(parts)
     assert line.printed(width, Styles(on)) + "\n" == by_rich(line, on)
 
 
 def test_styles_are_those_of_the_console() -> None:
     """Bold without colours where the user wants none, nothing at all in a file."""
-    line = Line([("├─ ", QUIET), ("fc", MODULE), ("  12.0", TIME)], 12)
+    line = line_of([("├─ ", QUIET), ("fc", MODULE), ("  12.0", TIME)])
     printed = {
         "file": line.printed(80, Styles(console(80, None))),
         "terminal": line.printed(80, Styles(console(80, "standard"))),
@@ -66,5 +71,5 @@ def test_styles_are_those_of_the_console() -> None:
 
 def test_what_is_cut_ends_in_dots() -> None:
     """A wide character is never cut in two: it goes, and leaves a space."""
-    assert Line([("abcdef", "")], 6).printed(4, Styles(console(4, None))) == "abc…"
-    assert Line([("ab字字", "")], 6).printed(4, Styles(console(4, None))) == "ab …"
+    assert line_of([("abcdef", "")]).printed(4, Styles(console(4, None))) == "abc…"
+    assert line_of([("ab字字", "")]).printed(4, Styles(console(4, None))) == "ab …"

@@ -1,29 +1,24 @@
 """The command line: parse, call one thing, print, set the exit status.
 
-A file each for the commands. Importing them imports neither torch nor rich: torch comes when a model is to be run, rich
-when something is to be printed, so that help and refusals are there at once.
+A file each for the commands, of which only the one that was typed is imported. With it comes neither torch nor rich:
+torch is imported when a model is to be run, rich when something is to be printed, so that help and refusals are there
+at once.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from tracecall.cli import compare, diff, explain, output, run, shapes, show
+from tracecall.cli import output
 from tracecall.errors import TracecallError
 
 SUMMARY = "Show what a PyTorch model(x) really does: __call__, hooks, forward and submodules, with shapes and times."
-COMMANDS: dict[str, Callable[..., int | None]] = {
-    "run": run.run,
-    "show": show.show,
-    "shapes": shapes.shapes,
-    "explain": explain.explain,
-    "diff": diff.diff,
-    "compare": compare.compare,
-}
+COMMANDS = ("run", "show", "shapes", "explain", "diff", "compare")  # each the function of that name in its file
 
 
 def main() -> None:
@@ -54,7 +49,7 @@ def _command() -> str:
 
 
 def _app() -> typer.Typer:
-    """The command that was typed, or all of them where none was: typer takes two milliseconds to read each."""
+    """The command that was typed, or all of them where none was: each takes milliseconds to import and to read."""
     app = typer.Typer(
         name="tracecall",
         help=SUMMARY,
@@ -65,7 +60,8 @@ def _app() -> typer.Typer:
     )
     app.callback()(_root)
     for name in _typed() or COMMANDS:
-        app.command(name)(COMMANDS[name])
+        command: Callable[..., int | None] = getattr(import_module(f"tracecall.cli.{name}"), name)
+        app.command(name)(command)
     return app
 
 

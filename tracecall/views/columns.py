@@ -57,9 +57,10 @@ def columns(trace: Trace, rows: list[Row], total: int, each: list[str]) -> Calla
     shapes = functools.cache(lambda short: _column([texts[short] for texts in shape_texts]))
     device = _column([_device_text(row) for row in rows] if _elsewhere(rows) else blank)
     _, size, decimals = labels.unit(total)
-    time = _column([_time_text(row, total, size, decimals) for row in rows])
+    number = f"%.{decimals}f".__mod__
+    time = _column([_time_text(row, total, size, number) for row in rows])
     launched = any(row.call is not None and row.call.device_ns is not None for row in rows)
-    device_time = _column([_device_time_text(row, size, decimals) for row in rows] if launched else blank)
+    device_time = _column([_device_time_text(row, size, number) for row in rows] if launched else blank)
     bar = Column(blank, BAR if total and any(row.call is not None for row in rows) else 0)  # drawn once it has a width
     totals = labels.parameters(trace)
     counts = [_parameters(totals, row) for row in rows]
@@ -120,8 +121,9 @@ def _shape_texts(row: Row) -> tuple[str, str]:
 
 def _elsewhere(rows: list[Row]) -> bool:
     """Whether a call gave something on an accelerator: where all is on the CPU, no column says so."""
-    values = [value.value for row in rows if row.call is not None for value in row.call.output]
-    return bool({value.device for value in values if isinstance(value, TensorSpec)} - {"cpu"})
+    calls = [row.call for row in rows if row.call is not None]
+    values = [value.value for call in calls for value in call.output]
+    return any(value.device != "cpu" for value in values if isinstance(value, TensorSpec))
 
 
 def _device_text(row: Row) -> str:
@@ -134,18 +136,19 @@ def _device_text(row: Row) -> str:
     return ", ".join(sorted(after or before))
 
 
-def _time_text(row: Row, total: int, size: float, decimals: int) -> str:
+def _time_text(row: Row, total: int, size: float, number: Callable[[float], str]) -> str:
     call = row.call
     if call is None or call.host_ns is None:
         return ""
-    return f"{'~' if call.spread_ns and unsteady(call, total) else ''}{call.host_ns / size:.{decimals}f}"
+    text = number(call.host_ns / size)
+    return f"~{text}" if call.spread_ns and unsteady(call, total) else text
 
 
-def _device_time_text(row: Row, size: float, decimals: int) -> str:
+def _device_time_text(row: Row, size: float, number: Callable[[float], str]) -> str:
     """In the unit of the host time beside it."""
     if row.call is None or row.call.device_ns is None:
         return ""
-    return f"{row.call.device_ns / size:.{decimals}f}"
+    return number(row.call.device_ns / size)
 
 
 def _parameters(totals: dict[str, int], row: Row) -> int:

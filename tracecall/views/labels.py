@@ -36,7 +36,7 @@ def shape(spec: TensorSpec, *, roomy: bool = True) -> str:
 @functools.lru_cache(maxsize=1024)  # a long trace has the same few shapes again and again
 def sizes(shape: tuple[int | str, ...]) -> tuple[str, str]:
     """The same as it is written with room, and where room is short."""
-    texts = list(map(str, shape))
+    texts = [str(size) for size in shape]
     return f"[{', '.join(texts)}]", f"[{','.join(texts)}]"
 
 
@@ -158,7 +158,10 @@ def place(site: Site | None) -> str:
 
 def sources(call: Call) -> list[str]:
     """What the call's tensor inputs came from, each once, without the "input" and "parameter" of its own kind."""
-    found = [bounded(value.source) for value in call.inputs if value.source and isinstance(value.value, TensorSpec)]
+    found = []
+    for value in call.inputs:
+        if value.source and isinstance(value.value, TensorSpec):
+            found.append(bounded(value.source))
     return found if len(found) < 2 else list(dict.fromkeys(found))
 
 
@@ -186,13 +189,14 @@ def parameters(trace: Trace) -> dict[str, int]:
     totals = {path: 0 if info.built_inside else info.parameters for path, info in trace.modules.items()}
     lengths = set(map(len, totals))
     for path in sorted(totals, key=len, reverse=True):  # each before the one around it
-        if path and totals[path]:
+        if path and (own := totals[path]):
             at = path.rfind(".")
             # a path may have ten thousand names: its starts are made only where one of them can be a module
             while at > 0 and not (at in lengths and path[:at] in totals):
                 at = path.rfind(".", 0, at)
-            if (around := path[: max(at, 0)]) in totals:
-                totals[around] += totals[path]
+            around = path[:at] if at > 0 else ""
+            if around in totals:
+                totals[around] += own
     return {path: total for path, total in totals.items() if total}
 
 

@@ -17,7 +17,7 @@ from tracecall.views.columns import GAP, LAYOUTS, Column, columns, total_time
 from tracecall.views.fitting import SHORTEST_GUIDE, Fitted, fitted, needed
 from tracecall.views.header import BAD, NOTE, QUIET, TIME
 from tracecall.views.rows import Row, guide_below
-from tracecall.views.styled import Line, Piece
+from tracecall.views.styled import Line
 
 STYLES = {"device": NOTE, "time": TIME, "device time": TIME, "bar": TIME, "line": QUIET, "from": QUIET}
 RIGHT = ("time", "device time", "parameters", "line")
@@ -32,7 +32,14 @@ class Drawn(NamedTuple):
     """The tree as lines, and the cells that they have in each column; in "closed" names that tell what is hidden."""
 
     lines: list[Line | Text]
-    columns: dict[str, list[Piece]]
+    columns: dict[str, list[str]]
+
+
+class Cells(NamedTuple):
+    """A column as it is drawn: for each row its text, of one width in all, and its style."""
+
+    texts: list[str]
+    styles: list[str]
 
 
 def lines(trace: Trace, rows: list[Row], width: int) -> Drawn:
@@ -53,8 +60,9 @@ def lines(trace: Trace, rows: list[Row], width: int) -> Drawn:
     below = [""] * len(rows) if fits.layout.beside else _below(rows, each, width)
     finished = _columns(rows, fits, total)
     drawn = _drawn(rows, fits, width, finished, below)
-    closed = [(row.name, row.style) for row in rows if row.call is not None and row.call.closed and row.call.children]
-    return Drawn([*([title] if title.plain else []), *drawn], {**finished, "closed": closed})
+    texts = {name: cells.texts for name, cells in finished.items()}
+    closed = [row.name for row in rows if row.call is not None and row.call.closed and row.call.children]
+    return Drawn([*([title] if title.plain else []), *drawn], {**texts, "closed": closed})
 
 
 def _below(rows: list[Row], each: list[str], width: int) -> list[str]:
@@ -105,7 +113,7 @@ def _ungrouped(calls: list[Call]) -> list[Call]:
     ]
 
 
-def _columns(rows: list[Row], fits: Fitted, total: int) -> dict[str, list[Piece]]:
+def _columns(rows: list[Row], fits: Fitted, total: int) -> dict[str, Cells]:
     """The cells of those columns that have room, each as it is drawn; equal ones are one object."""
     caught = [row.call is not None and row.call.error is not None and row.call.error.caught for row in rows]
     return {
@@ -116,12 +124,14 @@ def _columns(rows: list[Row], fits: Fitted, total: int) -> dict[str, list[Piece]
 
 
 def _drawn(
-    rows: list[Row], fits: Fitted, width: int, finished: dict[str, list[Piece]], below: list[str]
+    rows: list[Row], fits: Fitted, width: int, finished: dict[str, Cells], below: list[str]
 ) -> Iterator[Line | Text]:
     """The rows as lines, their cells in columns, what stands `below` one on the next line."""
-    labelled = _labels(rows, fits.label, fits.widths["type"])
-    cells = needed(fits.label, fits.widths)  # of every line, since each piece is as wide as its column
-    for row, under, label, *pieces in zip(rows, below, labelled, *finished.values(), strict=True):
+    columns = [*_labels(rows, fits.label, fits.widths["type"]), *finished.values()]
+    texts = zip(*[column.texts for column in columns], strict=True)
+    styles = zip(*[column.styles for column in columns], strict=True)
+    cells = needed(fits.label, fits.widths)  # of every line, since each text is as wide as its column
+    for row, under, text, style in zip(rows, below, texts, styles, strict=True):
         if row.says:
             yield from _sentence(row, width)
         elif row.note is not None:
@@ -129,77 +139,85 @@ def _drawn(
             row.note.overflow = "ellipsis"
             yield row.note
         else:
-            yield Line([*label, *pieces], cells)
+            yield Line(text, style, cells)
             if under:
-                yield Line([(under, QUIET)], cell_len(under))
+                yield Line([under], [QUIET], cell_len(under))
 
 
-def _labels(rows: list[Row], label: int, typed: int) -> list[list[Piece]]:
-    """What stands at the left of each line: the way to a name, the name and its type, where types have room."""
+def _labels(rows: list[Row], label: int, typed: int) -> tuple[Cells, Cells, Cells]:
+    """What stands at the left of each line: the way to a name, the name and its type, where types have room.
+
+    A name without a type is written across that column, which is then empty there.
+    """
     whole = narrow("".join([row.name for row in rows]))
-    types = {kind: (GAP + labels.pad(kind, typed), QUIET) for kind in {row.type for row in rows} if typed and kind}
-    found = []
-    for row in rows:
-        kind = types.get(row.type)
-        room = label if kind or not typed else label + len(GAP) + typed
-        left = room - len(row.guide)
-        if whole and len(row.name) <= left:
-            pieces = [(row.guide, QUIET), (row.name.ljust(left), row.style)]
+    types = {kind: GAP + labels.pad(kind, typed) if typed and kind else "" for kind in {row.type for row in rows}}
+    kinds = [types[row.type] for row in rows]
+    across = label + len(GAP) + typed if typed else label
+    guides, shown = [], []
+    for row, kind in zip(rows, kinds, strict=True):
+        guide, name = row.guide, row.name
+        room = label if kind else across
+        left = room - len(guide)
+        if whole and len(name) <= left:
+            name = name.ljust(left)
         else:
-            pieces = _cut_label(row, room)
-        if kind:
-            pieces.append(kind)
-        found.append(pieces)
-    return found
+            guide, name = _cut_label(row, room)
+        guides.append(guide)
+        shown.append(name)
+    quiet = [QUIET] * len(rows)
+    return Cells(guides, quiet), Cells(shown, [row.style for row in rows]), Cells(kinds, quiet)
 
 
-def _cut_label(row: Row, room: int) -> list[Piece]:
+def _cut_label(row: Row, room: int) -> tuple[str, str]:
     """The way to a name and the name in `room` cells."""
     guide, name = row.guide, row.name
     folded = row.call is not None and row.call.fold is not None
     least = max(SHORTEST_NAME, names.least(name)[1]) if folded else SHORTEST_NAME
     if len(guide) + least > room:
         guide = _cut_guide(guide, room - min(least, cell_len(name)))
-    return [(guide, QUIET), (names.cut_name(name, room - len(guide), folded=folded), row.style)]
+    return guide, names.cut_name(name, room - len(guide), folded=folded)
 
 
-def _finished(name: str, size: int, column: Column, caught: list[bool]) -> list[Piece]:
+def _finished(name: str, size: int, column: Column, caught: list[bool]) -> Cells:
     """The cells of a column, each exactly `size` wide; red where something failed and nothing caught it."""
     style, right = STYLES.get(name, ""), name in RIGHT
-    if column.narrow and column.width <= size and "✗" not in "".join(column.cells):
+    styles = [style] * len(column.cells)
+    different = set(column.cells)
+    if column.narrow and column.width <= size:
         fill = str.rjust if right else str.ljust
-        pieces = {cell: (GAP + fill(cell, size), style) for cell in set(column.cells)}
-        return [pieces[cell] for cell in column.cells]
-    cut = {"from": _cut_source, "shapes": _cut_shapes}.get(name)
-
-    @functools.cache
-    def finished(cell: str, caught: bool) -> Piece:
-        left = size - cell_len(cell)
-        if left < 0:
-            cell = cut(cell, size) if cut is not None else cell
-        elif right:
-            cell, left = " " * left + cell, 0
-        # characters without width may be many more than cells
-        shown = cell + " " * left if left >= 0 and len(cell) <= size else labels.pad(cell, size)
-        return GAP + shown, BAD if "✗" in cell and not caught else style
-
-    return list(map(finished, column.cells, caught))
+        texts = {cell: GAP + fill(cell, size) for cell in different}
+    else:
+        texts = {cell: GAP + _cut_cell(name, cell, size) for cell in different}
+    if any("✗" in cell for cell in different):
+        styles = [BAD if "✗" in cell and not fine else style for cell, fine in zip(column.cells, caught, strict=True)]
+    return Cells([texts[cell] for cell in column.cells], styles)
 
 
-def _bars(rows: list[Row], size: int, total: int) -> list[Piece]:
+def _cut_cell(name: str, cell: str, size: int) -> str:
+    """A cell of whatever width, in `size` cells."""
+    left = size - cell_len(cell)
+    if left < 0 and name in _CUT:
+        cell = _CUT[name](cell, size)
+    elif left >= 0 and name in RIGHT:
+        cell, left = " " * left + cell, 0
+    # characters without width may be many more than cells
+    return cell + " " * left if left >= 0 and len(cell) <= size else labels.pad(cell, size)
+
+
+def _bars(rows: list[Row], size: int, total: int) -> Cells:
     """Every call's share of the whole time as a bar; the root's is the whole, and not drawn."""
 
     @functools.cache
-    def bar(eighths: int, hot: bool) -> Piece:
+    def bar(eighths: int, hot: bool) -> str:
         drawn = labels.bar(eighths / (size * 8), size)
-        return GAP + (drawn[: size - 1] + HOT if hot else drawn).ljust(size), STYLES["bar"]
+        return GAP + (drawn[: size - 1] + HOT if hot else drawn).ljust(size)
 
     found = []
     for row in rows:
         took = row.call.host_ns or 0 if row.call is not None and row.guide and total else 0
         # the least that is drawn is an eighth
         found.append(bar(max(1, round(min(1.0, took / total) * size * 8)) if took > 0 else 0, row.hot))
-    return found
+    return Cells(found, [STYLES["bar"]] * len(rows))
 
 
 def _sentence(row: Row, width: int) -> list[Text]:
@@ -243,3 +261,6 @@ def _cut_source(cell: str, size: int) -> str:
     if source and room >= SHORTEST_SOURCE:
         return each + GAP + labels.pad("← " + source, room)
     return each
+
+
+_CUT = {"from": _cut_source, "shapes": _cut_shapes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from msgspec import Struct
 from rich.cells import cell_len, get_character_cell_size, set_cell_size
@@ -10,7 +11,6 @@ from rich.console import Console
 from rich.text import Span, Text
 
 _narrow = functools.cache(lambda char: get_character_cell_size(char) == 1)
-Piece = tuple[str, str]  # a text and its style, "" for none
 
 
 class Styles(dict[str, tuple[str, str]]):
@@ -30,23 +30,29 @@ class Styles(dict[str, tuple[str, str]]):
 
 
 class Line(Struct):
-    """A line that is never wrapped. `cells` is how wide it is at most: one that is known to fit is not measured."""
+    """A line that is never wrapped: texts side by side, each with its style, "" for none.
 
-    pieces: list[Piece]
+    `cells` is how wide it is at most: one that is known to fit is not measured.
+    """
+
+    texts: Sequence[str]
+    styles: Sequence[str]
     cells: int
 
     @property
     def plain(self) -> str:
         """The text without styles, of whatever width."""
-        return "".join([text for text, _ in self.pieces]).rstrip()
+        return "".join(self.texts).rstrip()
 
     def printed(self, width: int, styles: Styles) -> str:
         """What is printed of it in `width` cells."""
-        plain = self.plain if self.cells <= width else _cut(self.plain, width)
+        plain = "".join(self.texts).rstrip()
+        if self.cells > width:
+            plain = _cut(plain, width)
         if not styles.coloured:
             return plain
         found, begin = [], 0
-        for text, style in self.pieces:
+        for text, style in zip(self.texts, self.styles, strict=True):
             shown = plain[begin : begin + len(text)]
             begin += len(text)
             if shown:
@@ -58,7 +64,7 @@ class Line(Struct):
         """Made at once with all its spans: appending piece by piece takes several times as long."""
         plain = self.plain
         spans, begin = [], 0
-        for text, style in self.pieces:
+        for text, style in zip(self.texts, self.styles, strict=True):
             end = min(begin + len(text), len(plain))
             if style and end > begin:
                 spans.append(Span(begin, end, style))

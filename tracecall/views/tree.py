@@ -20,7 +20,7 @@ from tracecall.views.header import QUIET, header
 from tracecall.views.lines import lines
 from tracecall.views.prose import prose
 from tracecall.views.rows import Row, explained, rows
-from tracecall.views.styled import Line, Piece, Styles
+from tracecall.views.styled import Line, Styles
 
 UNFOLDED = "×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all"
 UNTIMED = "×N: N calls alike; inside is one; --no-fold shows all"
@@ -112,7 +112,7 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
         parts += [Text(), *prose(alike, width, QUIET)]
     if unlike := dict.fromkeys(_unlike(shown)):
         parts += [Text(), *(line for one in unlike for line in prose(one, width, QUIET))]
-    if any("~" in time for time, _ in drawn.columns.get("time", [])):
+    if any("~" in time for time in drawn.columns.get("time", [])):
         parts += [Text(), *prose(UNSTEADY, width, QUIET)]
     if trace.prediction:
         parts += [Text(), *prediction(trace, width)]
@@ -132,9 +132,9 @@ def _unlike(shown: list[Row]) -> Iterator[str]:
         yield f"and in {len(found) - UNLIKE} more"
 
 
-def _signs(columns: dict[str, list[Piece]], width: int) -> Iterator[Text]:
+def _signs(columns: dict[str, list[str]], width: int) -> Iterator[Text]:
     """What the signs in a tree mean, of those that its columns have."""
     for sign, column, seen, meaning in SIGNS:
-        if any(re.search(seen, cell) for cell, _ in columns.get(column, [])):
+        if any(re.search(seen, cell) for cell in columns.get(column, [])):
             for i, words in enumerate(textwrap.wrap(meaning, max(1, width - 5))):
                 yield Text(f"{'' if i else sign:<5}{words}", QUIET, no_wrap=True, overflow="ellipsis")
