@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections import Counter
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -69,12 +70,24 @@ def _complete(recorder: Recorder) -> None:
             call.output = []
         elif isinstance(output, TensorSpec):
             call.output = [Value("", output)]
-        for value in call.inputs:
-            plain: object = value.value  # until here, a plain argument of an operation may stand for its text
-            if not isinstance(plain, (str, TensorSpec)):
-                value.value = values.short(plain)
+        if call.kind == "operation":
+            call.inputs = list(_values(call.inputs))
         waiting.extend(call.children)
     count_operations(recorder.operation_order)
+
+
+def _values(inputs: list[Value]) -> Iterator[Value]:
+    """Inputs of an operation with texts: until here plain arguments stand for theirs, and several in one Value."""
+    for value in inputs:
+        where: object = value.where
+        plain: object = value.value
+        if isinstance(where, tuple) and isinstance(plain, tuple):
+            for name, one in zip(where, plain, strict=False):  # those with defaults may be left out
+                yield Value(name, values.short(one))
+        else:
+            if not isinstance(plain, (str, TensorSpec)):
+                value.value = values.short(plain)
+            yield value
 
 
 def _tell_sites(recorder: Recorder) -> dict[int, str]:

@@ -7,16 +7,31 @@ from typing import Any
 import torch
 
 from tracecall.calls import Call
-from tracecall.recording.modes import is_composite
+from tracecall.recording.modes import called, is_composite
+
+_LOOKED_INTO = ("Tensor", "str")  # types of arguments that cannot wait for the end of the run
 
 
 class Facts:
     """What does not change from one run of an operation to the next."""
 
-    __slots__ = ("arguments", "composite", "func", "kind", "names", "reshapes", "tensors", "view", "written")
+    __slots__ = (
+        "composite",
+        "func",
+        "kind",
+        "leading",
+        "names",
+        "others",
+        "reshapes",
+        "run",
+        "tensors",
+        "view",
+        "written",
+    )
 
     def __init__(self, func: Any) -> None:
         self.func = func  # kept, so that its id stays its own
+        self.run = called(func)
         schema = getattr(func, "_schema", None)
         self.kind = str(func) if schema is None else schema.name.replace("::", ".")  # "aten.relu"
         arguments = [] if schema is None else schema.arguments
@@ -24,10 +39,12 @@ class Facts:
         self.composite = is_composite(func)
         self.names = tuple(argument.name for argument in arguments)
         self.reshapes = torch.Tag.inplace_view in getattr(func, "tags", ())  # what it writes: unsqueeze_, resize_
-        # (name, whether it may be or hold a tensor)
-        self.arguments = tuple(
-            (argument.name, any(word in str(argument.type) for word in ("Tensor", "str"))) for argument in arguments
+        # so many arguments from the first on: those after it are neither tensors nor texts, nor do they hold any
+        self.leading = max(
+            (i + 1 for i, argument in enumerate(arguments) if any(word in str(argument.type) for word in _LOOKED_INTO)),
+            default=0,
         )
+        self.others = self.names[self.leading :]
         # which arguments may be or hold tensors; without a schema all may, and no operation has so many
         self.tensors = (
             range(256)

@@ -39,19 +39,20 @@ def near(
     Each of them is known to be ordinary: not a forward, nor that of an autograd.Function. Else None: look around.
     """
     homes, codes = opened.names.homes, recorder.modules.forward_codes
-    current: FrameType | None = frame
-    chosen = inner = below = None
-    for _ in range(3):
-        if current is body:
-            if chosen is None:
-                return body, inner, -1
-            return chosen, below, chosen.f_back.f_lasti  # type: ignore[union-attr]  # the body is further back
-        if current is None or (there := _homes.get(id(current.f_code))) is None or id(current.f_code) in codes:
-            return None
-        if chosen is None and there[0] in homes:
-            chosen, below = current, inner
-        inner, current = current, current.f_back
-    return None
+    key = id(frame.f_code)
+    there, back = _homes.get(key), frame.f_back
+    if there is None or key in codes or back is None:
+        return None
+    own = there[0] in homes
+    if back is body:
+        return (frame, None, back.f_lasti) if own else (body, frame, -1)
+    key = id(back.f_code)
+    there, further = _homes.get(key), back.f_back
+    if there is None or key in codes or further is not body:
+        return None
+    if own:
+        return frame, None, back.f_lasti
+    return (back, frame, body.f_lasti) if there[0] in homes else (body, back, -1)
 
 
 def look_around(recorder: Recorder, thread: Thread, frame: FrameType) -> Spot | Call | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,7 +36,6 @@ _C = torch._C
 _IN_PLACE_OR_VIEW = _C.DispatchKey.ADInplaceOrView
 # a key at a time: a guard with both sets of keys (_ForceDispatchKeyGuard) takes three times as long
 _exclude = _C._dispatch_tls_set_dispatch_key_excluded
-_composite: dict[int, tuple[bool, Any]] = {}  # by id, since an operation's hash is a Python function; it is kept
 
 
 def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
@@ -45,15 +45,26 @@ def run_unchanged(func: Any, args: Any, kwargs: Any) -> Any:
     ADInplaceOrView key excluded, and some choose other kernels by it: bmm for mm, with other rounding. So are the keys
     of autocast: aten.einsum would multiply what it was given, and fail where that is of two dtypes.
     """
-    known = _composite.get(id(func))
-    if known is None:
-        known = _composite[id(func)] = (is_composite(func), func)
-    if known[0] and torch.is_inference_mode_enabled():
-        return run_composite(func, args, kwargs)
-    return func(*args, **kwargs) if kwargs else func(*args)
+    way = _ways.get(id(func))
+    if way is None:
+        way = _ways[id(func)] = (is_composite(func), called(func), func)
+    composite, run, _ = way
+    if composite and torch.is_inference_mode_enabled():
+        return run_composite(run, args, kwargs)
+    return run(*args, **kwargs) if kwargs else run(*args)
 
 
-def run_composite(func: Any, args: Any, kwargs: Any) -> Any:
+# whether it is composite, and what to call; by id, since an operation's hash is a Python function, and so it is kept
+_ways: dict[int, tuple[bool, Callable[..., Any], Any]] = {}
+
+
+def called(func: Any) -> Callable[..., Any]:
+    """What runs an operation: where its `__call__` does nothing but call torch's C++, that itself."""
+    run: Callable[..., Any] = func.op if type(func) is torch._ops.OpOverload else func
+    return run
+
+
+def run_composite(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a composite operation in inference mode, inside a mode, for which torch has excluded the keys."""
     autocast = _autocast_keys() if _autocast_contexts() else ()
     _exclude(_IN_PLACE_OR_VIEW, False)

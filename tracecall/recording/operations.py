@@ -44,6 +44,7 @@ class OperationMode(QuietMode):
         self._recorder, self._thread = recorder, thread
         sources = recorder.sources
         self._made, self._written, self._next_number = sources.made_by, sources.written_by, sources.next_number
+        self._ran, self._ran_in = recorder.ran, recorder.ran_in
         self._brief = recorder.operations == "forward"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -59,10 +60,11 @@ class OperationMode(QuietMode):
         brief = self._brief and opened is not None and opened.inner and _is_inner(recorder, opened, frame, facts, args)
         call = None if brief else self._begin(facts, args, kwargs, frame, opened)
         try:
+            run = facts.run
             if facts.composite and is_inference_mode_enabled():
-                output = run_composite(func, args, kwargs)
+                output = run_composite(run, args, kwargs)
             else:
-                output = func(*args, **kwargs) if kwargs else func(*args)
+                output = run(*args, **kwargs) if kwargs else run(*args)
         except BaseException as error:
             if brief:
                 call = self._begin(facts, args, kwargs, frame, opened)
@@ -72,8 +74,8 @@ class OperationMode(QuietMode):
             opened = None  # it holds the error, whose traceback holds this frame
             raise
         if brief:
-            recorder.ran.append(func)
-            recorder.ran_in.append(None)
+            self._ran.append(func)
+            self._ran_in.append(None)
         elif call is UNCHANGED:
             recorder.sources.pass_on(values.tensors(args), values.tensors((output,)))
         elif call is not None:
@@ -133,23 +135,20 @@ class OperationMode(QuietMode):
             else:
                 call = around.children[-1]
                 inputs = call.inputs
-            opened.viewing = facts.view
-            recorder.ran.append(func)
-            recorder.ran_in.append(call)
-            if func is _DETACH and not first:
-                return None
-            call.type = kind
-            made, written, number = self._made, self._written, opened.number
-            steady = recorder.steady
-            arguments = facts.arguments
+            if opened.viewing is not facts.view:  # to set a field of a Struct takes longer than to read it
+                opened.viewing = facts.view
+            self._ran.append(func)
+            self._ran_in.append(call)
+            if not first:
+                if func is _DETACH:
+                    return None
+                call.type = kind
+            made, written, number, steady = self._made, self._written, opened.number, recorder.steady
+            names, leading = facts.names, facts.leading
             i = 0  # as in module_calls.py, without zip
-            for arg in args if arguments else ():  # without a schema they have no names
-                where, tensors = arguments[i]
+            for arg in args[:leading]:
+                where = names[i]
                 i += 1
-                if not tensors:
-                    if first:  # a shape stays one value: size=[-1, 1568]; its text is made at the end of the run
-                        inputs.append(Value(where, arg))
-                    continue
                 if type(arg) is _Tensor and not written:
                     entry = made.get(id(arg))
                     if entry is not None and entry[2] > number and entry[0]() is arg:
@@ -160,9 +159,14 @@ class OperationMode(QuietMode):
                             inputs.append(Value(where, shown, entry[1]))  # type: ignore[arg-type]  # a label at the end
                         continue
                 _input(recorder, opened, call, where, arg, first)
+            if first and len(args) > leading:
+                inputs.append(Value(facts.others, args[leading:]))  # type: ignore[arg-type]  # a Value each at the end
             if kwargs:
                 for where, arg in kwargs.items():
-                    _input(recorder, opened, call, where, arg, first)
+                    if type(arg) not in _TEXT_LATER:
+                        _input(recorder, opened, call, where, arg, first)
+                    elif first:
+                        inputs.append(Value(where, arg))
             return call
         except RecursionError:
             raise  # the model has used up the stack: the operation would have raised here too
