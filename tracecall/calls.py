@@ -2,9 +2,9 @@
 
 Every struct can be written as JSON and is validated as it is read (`msgspec.json.decode(data, type=Trace)`).
 Field names are fixed for users and saved files; fields may be added, never renamed.
-"""
 
-from __future__ import annotations
+Annotations are not put off here: msgspec would compile the text of each before it reads a file.
+"""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -124,7 +124,7 @@ class Call(Struct, omit_defaults=True, gc=False):
     device_memory: Count | None = None  # bytes: the peak inside, above what was allocated as the call began
     device_allocated: Number | None = None  # bytes: allocated as the call ended, less what was as it began
     error: CallError | None = None
-    children: list[Call] = field(default_factory=list)
+    children: list["Call"] = field(default_factory=list)
     operations: dict[str, Count] | None = None  # of an operation: the aten operations under its expression, counted
     internal: bool = False  # an operation inside one of torch.nn's own forwards
     reads: list[str] | None = None  # parameters of other modules that this operation read
@@ -289,7 +289,7 @@ class Trace(Struct):
                 return found
             found, calls = inner, inner.children
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: "str | Path") -> None:
         """Write it to a file for `tracecall.load` and `tracecall show`, gzipped where the name ends in .gz."""
         from tracecall.tracefile import save  # only saving needs it
 

@@ -1,7 +1,5 @@
 """`tracecall compare`: the same weights and input on two devices, in two dtypes or through two models, call by call."""
 
-from __future__ import annotations
-
 import math
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,7 +142,7 @@ def _compared(
     chosen: tuple[str | None, str | None],
     *,
     as_json: bool,
-) -> Comparison:
+) -> "Comparison":
     """Load, run both in lockstep, time each, and pair the calls again with their times."""
     with watching(as_json=as_json) as watch:
         first, second, origin, notes = sides(wanted, asked, watch, chosen)

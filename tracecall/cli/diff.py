@@ -1,7 +1,5 @@
 """`tracecall diff`: what changed between two saved traces. It imports no torch."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`tracecall explain`: what happens when you write `model(x)`, step by step, shown on a model that runs."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +47,7 @@ def explain(
         raise typer.Exit(1)
 
 
-def _told(wanted: Wanted, topics: tuple[Topic, ...], as_json: bool) -> Story:
+def _told(wanted: Wanted, topics: tuple["Topic", ...], as_json: bool) -> "Story":
     """Load the model and watch it run, and tell in the Story how it was made."""
     with watching(as_json=as_json) as watch:
         target = load_target(wanted, watch.progress)

@@ -1,7 +1,5 @@
 """`tracecall run`: every call of one run as a tree, with times, or the costliest modules as a table."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,7 +74,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _measured(wanted: Wanted, shown: Shown, runs: tuple[int | None, int | None], nan: bool) -> Trace:
+def _measured(wanted: Wanted, shown: Shown, runs: tuple[int | None, int | None], nan: bool) -> "Trace":
     """Load and measure, and tell in the Trace how it was made."""
     warmup, repeat = runs
     with watching(as_json=shown.as_json) as watch:

@@ -1,7 +1,5 @@
 """`tracecall shapes`: the tree with shapes as formulas of named dimensions, and what the input must be."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,7 +88,7 @@ def shapes(
         raise typer.Exit(1)
 
 
-def _reported(wanted: Wanted, ops: Operations, as_json: bool) -> ShapeReport:
+def _reported(wanted: Wanted, ops: Operations, as_json: bool) -> "ShapeReport":
     """Load and run, and tell in the report how it was made."""
     with watching(as_json=as_json) as watch:
         target = load_target(wanted, watch.progress)
@@ -117,7 +115,7 @@ def _reported(wanted: Wanted, ops: Operations, as_json: bool) -> ShapeReport:
     return report
 
 
-def _explain(report: ShapeReport, target: Target, ops: Operations, wanted: Wanted) -> None:
+def _explain(report: "ShapeReport", target: "Target", ops: Operations, wanted: Wanted) -> None:
     """Why the run failed. A small one is made again with numbers: fake tensors word their errors otherwise."""
     from tracecall.recording import measure
     from tracecall.running import add_cause

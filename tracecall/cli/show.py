@@ -1,7 +1,5 @@
 """`tracecall show`: a saved trace in any view, without torch and without the model."""
 
-from __future__ import annotations
-
 import gc
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,12 +55,11 @@ def show(
     show_trace(trace, shown)
 
 
-_SHOWN: list[
-    Trace
-] = []  # kept to the end of the process: to take ten thousand calls apart takes as long as to fold them
+# kept to the end of the process: to take ten thousand calls apart takes as long as to fold them
+_SHOWN: list["Trace"] = []
 
 
-def _check(trace: Trace, shown: Shown) -> None:
+def _check(trace: "Trace", shown: Shown) -> None:
     """Refuse what the file does not hold, which would otherwise show nothing and not say why."""
     recorded = trace.settings.operations
     if shown.operations == "all" and recorded != "all":

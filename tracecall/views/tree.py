@@ -112,7 +112,7 @@ def _parts(trace: Trace, width: int, depth: int | None, operations: str, explain
         parts += [Text(), *prose(alike, width, QUIET)]
     if unlike := dict.fromkeys(_unlike(shown)):
         parts += [Text(), *(line for one in unlike for line in prose(one, width, QUIET))]
-    if any("~" in time for time in drawn.columns.get("time", [])):
+    if "~" in "".join(drawn.columns.get("time", [])):
         parts += [Text(), *prose(UNSTEADY, width, QUIET)]
     if trace.prediction:
         parts += [Text(), *prediction(trace, width)]
@@ -135,6 +135,7 @@ def _unlike(shown: list[Row]) -> Iterator[str]:
 def _signs(columns: dict[str, list[str]], width: int) -> Iterator[Text]:
     """What the signs in a tree mean, of those that its columns have."""
     for sign, column, seen, meaning in SIGNS:
-        if any(re.search(seen, cell) for cell in columns.get(column, [])):
+        # all cells at once: of ten thousand, most have none of it
+        if re.search(seen, "\n".join(columns.get(column, [])), re.MULTILINE):
             for i, words in enumerate(textwrap.wrap(meaning, max(1, width - 5))):
                 yield Text(f"{'' if i else sign:<5}{words}", QUIET, no_wrap=True, overflow="ellipsis")
