@@ -14,8 +14,9 @@ from tracecall.calls import Call, Environment, ModelInfo, Trace
 from tracecall.recording import timing
 from tracecall.recording.calibration import Empties, Probed, from_passes, probe, typical
 from tracecall.recording.clocks import Overhead, Timed, timed_calls
-from tracecall.recording.rounds import Pass
+from tracecall.recording.rounds import Pass, Round
 from tracecall.recording.timing import Samples, add_times, spread, take_samples
+from tracecall.recording.unexplained import unexplained
 
 MS = 1_000_000
 FREE = Overhead()
@@ -514,3 +515,46 @@ def test_operations_are_never_more_than_the_call_that_runs_them(two):
     add_times(trace, Samples([1], [1], calls, operations), order, paths)
     assert trace.calls[0].host_self_ns == 60
     assert (first.host_ns, second.host_ns) == (45, 15)
+
+
+# what is left of the difference
+
+
+def a_round(untraced: int, *, more: int, calls: int = 2, inside: int = 10) -> Round:
+    """A round whose timing run lasts `more` longer than its clocks explain: each call has `inside` in its hooks."""
+    events = [event for _ in range(calls) for event in (0, "a", inside, inside, None, inside)]
+    found = Round(untraced=untraced, traced=untraced + calls * inside + more)
+    found.keep(events)
+    return found
+
+
+def test_what_the_clocks_do_not_explain_is_shared_among_the_calls():
+    """Of 2 calls, each with 10 ns in its hooks and 5 around them, 8 are left."""
+    rounds = [a_round(1000 + i, more=18) for i in range(8)]
+    assert unexplained(rounds, Overhead(around=5)) == 4
+
+
+def test_noise_is_not_shared_among_the_calls():
+    """As often longer as shorter, by more than it is at the median."""
+    rounds = [a_round(1000, more=more) for more in (-40, 50, -35, 45, -30, 40, -25, 30, 4)]
+    assert unexplained(rounds, FREE) == 0
+
+
+def test_a_few_rounds_are_not_enough():
+    """Seven that agree may do so by chance."""
+    assert unexplained([a_round(1000, more=18)] * 7, FREE) == 0
+
+
+def test_no_hook_makes_a_model_faster():
+    """Timing runs that are shorter: the machine was slower in the others, or the device's work hides the hooks'."""
+    assert unexplained([a_round(1000, more=-18)] * 8, FREE) == 0
+
+
+def test_not_more_is_left_than_the_clocks_cost():
+    """1 µs a call beside 15 ns: that is the machine's."""
+    assert unexplained([a_round(1000, more=2000)] * 8, Overhead(around=5)) == 15
+
+
+def test_rounds_without_calls_leave_nothing():
+    """As where the recorded code calls no module."""
+    assert unexplained([a_round(1000, more=18, calls=0)] * 8, FREE) == 0

@@ -3,7 +3,8 @@
 What hooks cost outside of their own bodies (torch's longer way through `_call_impl`) is calibrated on empty modules,
 beside the timing runs: the machine's speed changes from one second to the next. It is calibrated inside the model's own
 runs too, by a Probe: where an operation has just run, torch's and the tracer's code and data are out of the processor's
-caches, and the same hooks cost twice to four times as much as in a loop.
+caches, and the same hooks cost twice to four times as much as in a loop. What then still sets timing runs apart from
+control runs is shared among the calls (unexplained.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tracecall.recording.clocks import Clock, Clocks, OperationClocks, Overhead,
 from tracecall.recording.global_hooks import GlobalHooks
 from tracecall.recording.modes import QuietMode, run_unchanged, suited
 from tracecall.recording.rounds import Pass, Round, Scheduling, timed_run, undisturbed
+from tracecall.recording.unexplained import unexplained
 
 FEWEST_EMPTIES, MOST_EMPTIES = 100, 1000
 PROBE_EVERY = 4  # rounds
@@ -67,7 +69,9 @@ class Calibration:
     def overhead(self, kept: list[Round]) -> Overhead:
         """From the rounds that are kept, and from all probes."""
         found = _beside(kept)
-        return typical(self._probed).mixed_with(found) if self._probed else found
+        known = typical(self._probed).mixed_with(found) if self._probed else found
+        more = unexplained(kept, known)
+        return Overhead(known.around + more, known.within + more)
 
 
 def _beside(rounds: list[Round]) -> Overhead:
