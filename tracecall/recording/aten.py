@@ -9,7 +9,7 @@ import torch
 from tracecall.calls import Call
 from tracecall.recording.modes import called, is_composite
 
-_LOOKED_INTO = ("Tensor", "str")  # types of arguments that cannot wait for the end of the run
+MOST = 256  # no operation has so many arguments
 
 
 class Facts:
@@ -39,23 +39,21 @@ class Facts:
         self.composite = is_composite(func)
         self.names = tuple(argument.name for argument in arguments)
         self.reshapes = torch.Tag.inplace_view in getattr(func, "tags", ())  # what it writes: unsqueeze_, resize_
-        # so many arguments from the first on: those after it are neither tensors nor texts, nor do they hold any
-        self.leading = max(
-            (i + 1 for i, argument in enumerate(arguments) if any(word in str(argument.type) for word in _LOOKED_INTO)),
-            default=0,
-        )
+        # so many arguments from the first on may be or hold tensors; without a schema any of them
+        self.tensors = _last(arguments, "Tensor") if schema is not None else MOST
+        # or texts: those after them can wait for the end of the run
+        self.leading = max(_last(arguments, "Tensor"), _last(arguments, "str"))
         self.others = self.names[self.leading :]
-        # which arguments may be or hold tensors; without a schema all may, and no operation has so many
-        self.tensors = (
-            range(256)
-            if schema is None
-            else [i for i, argument in enumerate(arguments) if "Tensor" in str(argument.type)]
-        )
         self.written = tuple(
             (i, argument.name)
             for i, argument in enumerate(arguments)
             if argument.alias_info is not None and argument.alias_info.is_write
         )
+
+
+def _last(arguments: Any, word: str) -> int:
+    """The place of the last argument with this word in its type, counted from 1; 0 if there is none."""
+    return max((i + 1 for i, argument in enumerate(arguments) if word in str(argument.type)), default=0)
 
 
 known: dict[int, Facts] = {}  # by id: an operation's hash is a Python function

@@ -66,22 +66,28 @@ def called(func: Any) -> Callable[..., Any]:
 
 def run_composite(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Run a composite operation in inference mode, inside a mode, for which torch has excluded the keys."""
-    autocast = _autocast_keys() if _autocast_contexts() else ()
+    _increase_contexts()
+    if _decrease_contexts():  # so many `torch.autocast` are open in this thread; some of them may turn it off
+        return _run_with_autocast(func, args, kwargs)
     _exclude(_IN_PLACE_OR_VIEW, False)
-    for key in autocast:
+    try:
+        return func(*args, **kwargs) if kwargs else func(*args)
+    finally:
+        _exclude(_IN_PLACE_OR_VIEW, True)
+
+
+_increase_contexts, _decrease_contexts = torch.autocast_increment_nesting, torch.autocast_decrement_nesting
+
+
+def _run_with_autocast(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    keys = [_IN_PLACE_OR_VIEW, *_autocast_keys()]
+    for key in keys:
         _exclude(key, False)
     try:
         return func(*args, **kwargs) if kwargs else func(*args)
     finally:
-        for key in autocast:
+        for key in keys:
             _exclude(key, True)
-        _exclude(_IN_PLACE_OR_VIEW, True)
-
-
-def _autocast_contexts() -> int:
-    """How many `torch.autocast` are open in this thread; some of them may turn it off."""
-    torch.autocast_increment_nesting()
-    return torch.autocast_decrement_nesting()
 
 
 def _autocast_keys() -> list[Any]:

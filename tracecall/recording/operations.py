@@ -184,12 +184,15 @@ def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, fac
     """
     if facts.written and not _writes_alone(recorder, opened, facts, args):
         return False
-    if not _reads_own(recorder, opened.call.path, args, facts.tensors):
+    if not _reads_own(recorder, opened.call.path, args[: facts.tensors]):
         return False
     wanted = opened.frame
-    try:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks
-        if _get_frame(4) is wanted and frame is not None and frame.f_code is not FUNCTION_APPLY:
-            return True
+    try:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks, or a function that it calls
+        if frame is not None and frame.f_code is not FUNCTION_APPLY:
+            if _get_frame(4) is wanted:
+                return True
+            if _get_frame(5) is wanted:
+                return frame.f_back is not None and frame.f_back.f_code is not FUNCTION_APPLY
     except ValueError:  # no module runs: an interrupt has left the call that is open
         pass
     while frame is not wanted:
@@ -207,7 +210,7 @@ def _writes_alone(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any)
     if facts.reshapes or recorder.watched or facts.written[0][0] != 0 or not args or not opened.args:
         return False
     tensor = args[0]
-    if type(tensor) is not torch.Tensor or len(facts.tensors) > 1:
+    if type(tensor) is not torch.Tensor or facts.tensors > 1:
         return False
     for given in opened.args:  # not `in`: that would compare numbers
         if given is tensor:
@@ -218,17 +221,13 @@ def _writes_alone(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any)
     return storage is not None and not is_shared(storage)
 
 
-def _reads_own(recorder: Recorder, path: str, args: Any, tensors: Iterable[int]) -> bool:
+def _reads_own(recorder: Recorder, path: str, args: Iterable[Any]) -> bool:
     """Whether the parameters that an operation takes are those of the module whose forward runs."""
     owners = recorder.modules.owner_paths
-    given = len(args)
-    for i in tensors:
-        if i >= given:  # those with defaults may be left out
-            break
-        arg = args[i]
+    for arg in args:
         kind = type(arg)
         if kind is list:
-            if not _reads_own(recorder, path, arg, range(len(arg))):
+            if not _reads_own(recorder, path, arg):
                 return False
         elif kind is not _Tensor:  # a Parameter, or one of a tensor subclass
             owned = owners.get(id(arg))
