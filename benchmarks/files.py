@@ -3,8 +3,10 @@
 Saves, loads, folds and shows traces of 1,000, 10,000 and 100,000 calls: what a decoder of 32 blocks makes as it
 generates 2, 20 and 200 tokens. Then shows a trace of 10,001 calls in which nothing folds, the most there is to show.
 The traces are made by hand, with the shapes, sources and lines that a recording has.
-Each number is the median of the rounds, each in a process of its own, which says its peak memory. The commands run from
-compiled bytecode, as they do where tracecall is installed, whatever PYTHONDONTWRITEBYTECODE says here.
+Each number is the median of the rounds, each in a process of its own, which says its peak memory; `least` is the least
+of them. The commands run from compiled bytecode, as they do where tracecall is installed, whatever
+PYTHONDONTWRITEBYTECODE says here. Each stands beside a process that only imports what such a command is made of, typer
+and rich: `ratio` is the median of the two's, which changes little with the machine's speed.
 """
 
 from __future__ import annotations
@@ -221,7 +223,8 @@ def in_process(*arguments: str, **more: str) -> dict[str, float]:
 def main(rounds: int) -> None:
     """Measure everything at every size and print it as a table."""
     print(f"medians of {rounds} rounds    Python {sys.version.split()[0]}, {os.cpu_count()} CPUs\n")
-    print(f"{'calls':>8}  {'what':<36} {'seconds':>8}  {'µs a call':>9}  {'peak MB':>8}  {'file MB':>8}")
+    figures = f"{'seconds':>7} {'least':>6}  {'µs a call':>9}  {'peak MB':>7}  {'file MB':>7}  ratio"
+    print(f"{'calls':>8}  {'what':<42} {figures}")
     with tempfile.TemporaryDirectory() as folder:
         for tokens in TOKENS:
             calls, file = 0.0, str(Path(folder) / f"{tokens}.json")
@@ -258,16 +261,23 @@ def shown(calls: float, file: str, what: str, views: Views, rounds: int) -> None
     for name, options, more in views:
         command = ("-m", "tracecall", "show", file, *options)
         in_process(*command, **bytecode, **more)  # compiles what it imports
-        rows = [in_process(*command, **bytecode, **more) for _ in range(rounds)]
+        rows = []
+        for _ in range(rounds):
+            beside = in_process("-c", "import typer, rich.console", **bytecode)["seconds"]
+            row = in_process(*command, **bytecode, **more)
+            rows.append({**row, "ratio": row["seconds"] / beside})
         report(calls, f"tracecall {what}{name}", rows)
 
 
 def report(calls: float, what: str, rows: list[dict[str, float]]) -> None:
     """Print one line of the table."""
     seconds = statistics.median(row["seconds"] for row in rows)
+    least = min(row["seconds"] for row in rows)
     peak = max(row["peak"] for row in rows) / 1e6
-    size = f"{rows[0]['bytes'] / 1e6:8.1f}" if "bytes" in rows[0] else ""
-    print(f"{calls:8,.0f}  {what:<36} {seconds:8.3f}  {seconds / calls * 1e6:9.2f}  {peak:8.0f}  {size}", flush=True)
+    size = f"{rows[0]['bytes'] / 1e6:.1f}" if "bytes" in rows[0] else ""
+    ratio = f"{statistics.median(row['ratio'] for row in rows):.2f}" if "ratio" in rows[0] else ""
+    figures = f"{seconds:7.3f} {least:6.3f}  {seconds / calls * 1e6:9.2f}  {peak:7.0f}  {size:>7}  {ratio:>5}"
+    print(f"{calls:8,.0f}  {what:<42} {figures}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":
