@@ -279,15 +279,18 @@ class Trace(Struct):
             path = path.removeprefix(".")
         return path
 
+    def failed(self) -> list[Call]:
+        """The calls that the exception which ended the run came through, the innermost last."""
+        found: list[Call] = []
+        calls = self.calls
+        while inner := next((call for call in reversed(calls) if call.error and not call.error.caught), None):
+            found.append(inner)
+            calls = inner.children
+        return found
+
     def failing(self) -> Call | None:
         """The innermost call that the exception which ended the run came from; None if none did."""
-        found: Call | None = None
-        calls = self.calls
-        while True:
-            inner = next((call for call in reversed(calls) if call.error is not None and not call.error.caught), None)
-            if inner is None:
-                return found
-            found, calls = inner, inner.children
+        return next(reversed(self.failed()), None)
 
     def save(self, path: "str | Path") -> None:
         """Write it to a file for `tracecall.load` and `tracecall show`, gzipped where the name ends in .gz."""

@@ -37,14 +37,14 @@ def _drift(ratios: list[float], clock: Clock) -> Drift | None:
     number = len(ratios)
     if not number:
         return None
+    # all but the outermost, which may really be slower or faster
+    outer = max(number // 10, 1 if number > 2 else 0)
+    most = Drift(clock, ratios[number // 2], ratios[outer], ratios[-1 - outer], number)
     if number < ENOUGH:  # too few to tell what they share from what each has: all between them is no difference
-        outer = 1 if number > 2 else 0  # one of them may really be slower
-        return Drift(clock, ratios[number // 2], ratios[outer], ratios[-1 - outer], number)
+        return most
     middle, low, high = (ratios[number * part // 4] for part in (2, 1, 3))
     same_side = max(sum(one > 1 for one in ratios), sum(one < 1 for one in ratios))
     if 1 / MARGIN <= middle <= MARGIN or same_side < ALMOST_ALL * number:
         return None
-    if high > TOGETHER * low:  # other programs run beside: what lasts longer meets more of them
-        outer = max(1, number // 10)
-        low, high = ratios[outer], ratios[-1 - outer]
-    return Drift(clock, middle, low, high, number)
+    # far apart: other programs run beside, and what lasts longer meets more of them
+    return most if high > TOGETHER * low else Drift(clock, middle, low, high, number)

@@ -160,7 +160,8 @@ class OperationMode(QuietMode):
                         continue
                 _input(recorder, opened, call, where, arg, first)
             if first and len(args) > leading:
-                inputs.append(Value(facts.others, args[leading:]))  # type: ignore[arg-type]  # a Value each at the end
+                # all others at once: `assembly` makes a Value of each, with its text, at the end of the run
+                inputs.append(Value(facts.others, args[leading:]))  # type: ignore[arg-type]
             if kwargs:
                 for where, arg in kwargs.items():
                     if type(arg) not in _TEXT_LATER:

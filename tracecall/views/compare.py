@@ -13,7 +13,7 @@ from tracecall.calls import Call
 from tracecall.comparison import ADDED, REMOVED, Difference, Pair, model_of
 from tracecall.views import labels
 from tracecall.views.compare_summary import verdict
-from tracecall.views.compared import Comparison, failed_calls, failing
+from tracecall.views.compared import Comparison, failing
 from tracecall.views.errors import cosine, likeness, nonfinite, odd, small, worst
 from tracecall.views.header import BAD, MODULE, NOTE, QUIET, apart, mode
 from tracecall.views.merged import KEPT, Column, grid
@@ -45,7 +45,7 @@ def compare(
     """
     parted = found.parted
     traces = (found.difference.before, found.difference.after)
-    failed = {id(call) for trace in traces for call in failed_calls(trace)}
+    failed = {id(call) for trace in traces for call in trace.failed()}
 
     def is_failed(pair: Pair) -> bool:
         return id(pair.before) in failed or id(pair.after) in failed

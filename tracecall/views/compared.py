@@ -61,16 +61,6 @@ class Comparison:
         return {id(pair.before): pair.before for _, pair in self.difference.walk() if pair.before is not None}
 
 
-def failed_calls(trace: Trace) -> list[Call]:
-    """The calls that the exception which ended a run came through, the innermost last."""
-    found: list[Call] = []
-    calls = trace.calls if trace.error is not None else []
-    while inner := next((call for call in reversed(calls) if call.error is not None and not call.error.caught), None):
-        found.append(inner)
-        calls = inner.children
-    return found
-
-
 def failing(trace: Trace) -> Call | None:
-    """The innermost of them that is not inside of one of torch's own modules."""
-    return next((call for call in reversed(failed_calls(trace)) if not call.internal), None)
+    """The innermost call that failed and is not inside of one of torch's own modules."""
+    return next((call for call in reversed(trace.failed()) if not call.internal), None)

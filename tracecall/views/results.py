@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from tracecall.calls import CallError, Finding, Kind, Site
 from tracecall.comparison import ADDED, CHANGED, REMOVED, Change, Difference, Drift, Pair, Ratio, model_of
-from tracecall.views.compared import Comparison, failed_calls
+from tracecall.views.compared import Comparison
 
 if TYPE_CHECKING:
     from tracecall.recording.output_errors import OutputError
@@ -133,7 +133,7 @@ def compare_result(found: Comparison) -> CompareResult:
     """The result of a comparison."""
     parted, first_beyond = found.parted, None
     both = (found.difference.before, found.difference.after)
-    failed = [{id(call) for call in failed_calls(trace)} for trace in both]
+    failed = [{id(call) for call in trace.failed()} for trace in both]
     calls: list[ComparedCall] = []
     for depth, pair in found.difference.walk():
         error = found.errors.get(id(pair.before))

@@ -46,9 +46,7 @@ class Line(Struct):
 
     def printed(self, width: int, styles: Styles) -> str:
         """What is printed of it in `width` cells."""
-        plain = "".join(self.texts).rstrip()
-        if self.cells > width:
-            plain = _cut(plain, width)
+        plain = self.plain if self.cells <= width else _cut(self.plain, width)
         if not styles.coloured:
             return plain
         found, begin = [], 0
