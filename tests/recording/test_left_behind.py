@@ -88,7 +88,7 @@ def state(model: nn.Module) -> dict[str, Any]:
     found["warning filters"] = list(warnings.filters)
     found["grad"] = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
     found["train"] = [module.training for module in model.modules()]
-    found["collecting garbage"] = gc.isenabled()
+    found["collecting garbage"] = (gc.isenabled(), gc.get_threshold())
     return found
 
 

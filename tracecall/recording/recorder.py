@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, Environment, ModelInfo, Trace
-from tracecall.recording import user_hooks
+from tracecall.recording import collector, user_hooks
 from tracecall.recording.direct_calls import DirectCalls, bypassed_module
 from tracecall.recording.endings import caught, close, failed, innermost, returned, unwind
 from tracecall.recording.global_hooks import GlobalHooks
@@ -79,6 +79,7 @@ class Recorder:
         # with operations in inference mode, all that changes what a tensor is can be heard, `x.data = y` too
         self.steady = self.operations != "none" and torch.is_inference_mode_enabled()
         raise_recursion_limit()
+        collector.make_room()
         self.active = True
         with _lock:
             _recording_threads[self._owner] = _recording_threads.get(self._owner, 0) + 1
@@ -109,6 +110,7 @@ class Recorder:
                 watcher.put_back()
             self._curtain.put_back()
             restore_recursion_limit()
+            collector.take_back()
             self.active = False
             with _lock:
                 _recording_threads[self._owner] -= 1
