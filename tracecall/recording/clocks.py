@@ -55,7 +55,9 @@ class Clocks:
         leaving = leaving or clock
         raised = object()
         self.events: list[Any] = []
+        self._watched: list[WatchedHook] = []
         extend, owner, ident = self.events.extend, threading.get_ident(), threading.get_ident
+        watched = self._watched
         global_hooks, get_frame = torch_module._global_forward_hooks, sys._getframe
 
         def before(module: nn.Module, args: object) -> None:
@@ -67,9 +69,11 @@ class Clocks:
             entered = clock()
             # where forward returned, torch gives kwargs too; if the user's hooks follow, the last of them ends the call
             if ident() == owner:
-                follow = always_called(module) if output is raised else module._forward_hooks or len(global_hooks) > 1
-                if not follow:
-                    extend((entered, None, leaving()))
+                if watched and (
+                    always_called(module) if output is raised else module._forward_hooks or len(global_hooks) > 1
+                ):
+                    return
+                extend((entered, None, leaving()))
 
         def user_hook(watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> object:
             entered = clock()
@@ -98,7 +102,7 @@ class Clocks:
         """
         hooks = self._hooks
         curtain = Curtain(modules, hooks.hidden)
-        watched: list[WatchedHook] = []
+        watched = self._watched
 
         def own(hook: Any) -> bool:
             return hook is self._before or hook is self._after
@@ -117,6 +121,7 @@ class Clocks:
             stop_listening(heard)
             for watcher in watched:
                 watcher.put_back()
+            watched.clear()
             curtain.put_back()
 
     def _compiled_call(self, module: nn.Module, compiled: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
