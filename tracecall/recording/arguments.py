@@ -55,12 +55,15 @@ def outputs(sources: Sources, call: Call, output: object) -> None:
     """Set a call's output, and remember it as the maker of each tensor in it."""
     made = sources.made
     if isinstance(output, (tuple, list)) and _several(output):
-        call.output = [Value(f"[{i}]", made(leaf, call)) for i, leaf in enumerate(output)]
+        call.output = [Value(where, made(leaf, call)) for where, leaf in zip(_ROW, output)]  # noqa: B905  # more names
         return
     call.output = [
         Value(name, made(leaf, call) if isinstance(leaf, torch.Tensor) else values.short(leaf))
         for name, leaf in values.parts("", output)
     ]
+
+
+_ROW = tuple(f"[{i}]" for i in range(values.LEAVES))
 
 
 def _several(output: tuple[object, ...] | list[object]) -> bool:

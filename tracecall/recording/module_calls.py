@@ -87,7 +87,10 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     get_frame, reference = sys._getframe, weakref.ref
     functions_watched, no_torch_function = torch._C._len_torch_function_stack, torch._C.DisableTorchFunction
     local, sources = recorder.local, recorder.sources
+    owner = recorder._owner_thread
+    owner_stack, no_thread = owner.stack, Thread()
     made, written, find, next_number = sources.made_by, sources.written_by, sources.find, sources.next_number
+    labels = sources.labels
     known_modules = recorder.known
     tensor_type, plain = torch.Tensor, PLAIN_TENSORS  # mostly the first, and a set would hash the type
     global_hooks = torch_module._global_forward_hooks
@@ -96,32 +99,38 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     def before(module: nn.Module, args: tuple[Any, ...], frame: FrameType | None = None, quiet: bool = False) -> None:
         if not recorder.active:
             return
-        try:
-            thread = local.thread
-        except AttributeError:
-            thread = recorder.thread()
-        if thread is None:
-            return
+        thread = owner
         try:
             if functions_watched() and not quiet:  # a mode of the user's: what is asked of a tensor here is not for it
                 with no_torch_function():
                     recorder.before(module, args, frame or get_frame(2), True)
                 return
-            stack = thread.stack
             known = known_modules.get(id(module))
+            place, stack = None, owner_stack
             above: OpenCall | None = stack[-1] if stack else None
-            # mostly the forward that `__call__` runs in the innermost open call asks: no frame further out is looked at
+            # mostly the forward that `__call__` runs in the innermost open call asks: no frame further out is looked
+            # at, nor need this thread be looked up, since a frame runs in one
+            caller = None if above is None else above.body
+            try:
+                asks = caller is not None and get_frame(4) is caller
+            except ValueError:  # a thread of the model's own that has only just begun
+                asks = False
+            if asks:
+                place = above.places.get(caller.f_lasti)  # type: ignore[union-attr]  # both are there
+                if place is None or not place.calls_module or known is None or not known.ordinary:
+                    place = None
+            else:
+                found = recorder.thread()
+                if found is None:
+                    return
+                thread, stack = found, found.stack
+                above = stack[-1] if stack else None
             frame = frame or get_frame(2)  # `_call_impl`; 3 is `_wrapped_call_impl`, and 4 what called it
-            place = None
-            if above is not None and (caller := above.body) is not None:
-                place = above.places.get(caller.f_lasti)
-                known_place = place is not None and place.calls_module and known is not None and known.ordinary
-                if not known_place or get_frame(4) is not caller:
-                    back = frame.f_back
-                    direct = back is not None and back.f_back is caller and back.f_code is wrapped
-                    place = place_of(caller, above.places) if direct else None
-                    if place is not None:
-                        place.calls_module = True
+            if place is None and above is not None and (caller := above.body) is not None:
+                back = frame.f_back
+                if back is not None and back.f_back is caller and back.f_code is wrapped:
+                    place = place_of(caller, above.places)
+                    place.calls_module = True
             if place is None or known is None:
                 caller = caller_of(frame)
                 above, known = look_around(module, thread, caller, known)
@@ -138,21 +147,27 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 above = recorder.adopt(thread, call)
             opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner)
             given, names = len(args), known.parameters
+            source: Any
             if given <= known.room:
                 i = 0  # to count costs half of what zip costs for one argument
                 for arg in args:
                     name = names[i]
                     i += 1  # noqa: SIM113  # this is what it is for
                     if type(arg) is tensor_type or type(arg) in plain:
-                        key = id(arg)
-                        entry = made.get(key)
-                        if entry and above and not written and entry[2] > above.number and entry[0]() is arg:
-                            shown = entry[3]
+                        entry = made.get(id(arg))
+                        if entry and entry[0]() is arg:
+                            source, shown = entry[1], entry[3]
                             if not recorder.steady or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
                                 shown = spec(arg)  # type: ignore[arg-type]  # no None is a tensor
-                            inputs.append(Value(name, shown, entry[1]))  # type: ignore[arg-type]  # a label at the end
+                            known_maker = above and not written and entry[2] > above.number
                         else:
-                            inputs.append(Value(name, spec(arg), find(arg, above)))  # type: ignore[arg-type]  # likewise
+                            source, shown, known_maker = labels.get(id(arg)), spec(arg), False
+                        if not known_maker:
+                            if above is None or written:
+                                source = find(arg, above)
+                            elif (given_as := above.name_of(arg)) is not None:  # as `find` tells it
+                                source = f"input {given_as}"
+                        inputs.append(Value(name, shown, source))  # a Call becomes a label at the end
                     else:
                         thread.busy = True
                         value(recorder.sources, inputs, name, arg, above, opened.named())
@@ -207,24 +222,24 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
         if not recorder.active:
             return
+        thread, stack = owner, owner_stack
         try:
-            thread = local.thread
-        except AttributeError:
-            return
-        if thread is None or not thread.stack:
-            return
-        stack = thread.stack
-        opened = stack[-1]
-        try:
-            if opened.args is not args or not args:  # another call, or a hook has replaced them
-                frame = get_frame(1)
-                # a forward that raised: torch gives (module, args, output), from `_call_impl` itself
-                run = frame if output is _RAISED else frame.f_back
-                if opened.frame is not run:
-                    found = unwind(recorder.sources, thread, run)
-                    if found is None:
-                        return
-                    opened = found
+            opened = stack[-1] if stack else None
+            # the arguments are a tuple of this one call, so this is it, in this thread; unless there are none
+            if opened is None or opened.args is not args or not args:
+                thread = getattr(local, "thread", no_thread)
+                stack = thread.stack
+                if not stack:
+                    return
+                opened = stack[-1]
+                if opened.args is not args or not args:  # another call, or a hook has replaced them
+                    frame = get_frame(1)
+                    # a forward that raised: torch gives (module, args, output), from `_call_impl` itself
+                    run = frame if output is _RAISED else frame.f_back
+                    if opened.frame is not run:
+                        opened = unwind(recorder.sources, thread, run)
+                        if opened is None:
+                            return
             if output is _RAISED:
                 failed(recorder.sources, opened, sys.exception())
                 if not always_called(module):
@@ -245,7 +260,9 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 made[key] = (alive, call, next_number() if written else opened.number, shown)
             else:
                 returned(recorder.sources, thread, opened, output)
-            if module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values()))):
+            if recorder.watched and (
+                module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values())))
+            ):
                 opened.body = None  # it has ended, and so have its local variables
                 return  # the user's hooks follow
             if opened.failures is None and len(stack) > 1:

@@ -44,11 +44,22 @@ class OpenCall(Struct, eq=False):
     own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found
 
     def named(self) -> dict[int, str]:
-        """The names of the tensors that it was given, by id; made when somebody asks, for most calls never."""
+        """The names of the tensors that it was given, by id; made where some of them are parts of arguments."""
         if self.arguments is None:
             given = zip(self.names.names, self.args or ())  # noqa: B905  # a forward may be given fewer than it has
             self.arguments = {id(arg): name for name, arg in reversed(list(given)) if isinstance(arg, torch.Tensor)}
         return self.arguments
+
+    def name_of(self, tensor: torch.Tensor) -> str | None:
+        """What a tensor that it was given is called: the first of its names; None for any other."""
+        if self.arguments is not None:
+            return self.arguments.get(id(tensor))
+        i = 0
+        for given in self.args or ():
+            if given is tensor:
+                return self.names.names[i] if i < len(self.names.names) else None
+            i += 1  # noqa: SIM113  # to count costs half of what enumerate costs for one argument
+        return None
 
 
 def add(around: Call, call: Call) -> None:

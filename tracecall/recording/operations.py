@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ class OperationMode(QuietMode):
         self._made, self._written, self._next_number = sources.made_by, sources.written_by, sources.next_number
         self._ran, self._ran_in = recorder.ran, recorder.ran_in
         self._brief = recorder.operations == "forward"
+        self._owners = recorder.modules.owner_paths
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
@@ -151,13 +152,16 @@ class OperationMode(QuietMode):
                 i += 1
                 if type(arg) is _Tensor and not written:
                     entry = made.get(id(arg))
-                    if entry is not None and entry[2] > number and entry[0]() is arg:
-                        if entry[1] is not call:  # else made by an earlier part of the same expression
+                    if entry is not None and entry[0]() is arg:
+                        source: Any = entry[1]
+                        if source is call:  # made by an earlier part of the same expression
+                            continue
+                        if entry[2] > number or (source := self._given(opened, arg, source)):
                             shown = entry[3]
                             if not steady or arg.requires_grad is not shown.requires_grad:
                                 shown = spec(arg)
-                            inputs.append(Value(where, shown, entry[1]))  # type: ignore[arg-type]  # a label at the end
-                        continue
+                            inputs.append(Value(where, shown, source))  # a label at the end
+                            continue
                 _input(recorder, opened, call, where, arg, first)
             if first and len(args) > leading:
                 # all others at once: `assembly` makes a Value of each, with its text, at the end of the run
@@ -177,6 +181,16 @@ class OperationMode(QuietMode):
         finally:
             thread.busy = False
 
+    def _given(self, opened: OpenCall, tensor: torch.Tensor, maker: Call) -> Call | str | None:
+        """The source of a tensor that was made before the open call began: one that it was given is an input of it.
+
+        None for a parameter, of which there is more to tell.
+        """
+        if id(tensor) in self._owners:
+            return None
+        name = opened.name_of(tensor)
+        return maker if name is None else f"input {name}"
+
 
 def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, facts: Facts, args: Any) -> bool:
     """Whether an operation is one of those inside torch.nn's own forwards that nobody asked for.
@@ -185,7 +199,7 @@ def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, fac
     """
     if facts.written and not _writes_alone(recorder, opened, facts, args):
         return False
-    if not _reads_own(recorder, opened.call.path, args[: facts.tensors]):
+    if not _reads_own(recorder.modules.owner_paths, opened.call.path, args):
         return False
     wanted = opened.frame
     try:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks, or a function that it calls
@@ -222,15 +236,16 @@ def _writes_alone(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any)
     return storage is not None and not is_shared(storage)
 
 
-def _reads_own(recorder: Recorder, path: str, args: Iterable[Any]) -> bool:
+def _reads_own(owners: Mapping[int, Collection[str]], path: str, args: Iterable[Any]) -> bool:
     """Whether the parameters that an operation takes are those of the module whose forward runs."""
-    owners = recorder.modules.owner_paths
     for arg in args:
         kind = type(arg)
+        if kind is _Tensor or kind in _TEXT_LATER:
+            continue
         if kind is list:
-            if not _reads_own(recorder, path, arg):
+            if not _reads_own(owners, path, arg):
                 return False
-        elif kind is not _Tensor:  # a Parameter, or one of a tensor subclass
+        else:  # a Parameter, or one of a tensor subclass
             owned = owners.get(id(arg))
             if owned is not None and path not in owned and isinstance(arg, nn.Parameter):
                 return False

@@ -24,15 +24,15 @@ class Enclosing(Protocol):
 
     number: int
 
-    def named(self) -> dict[int, str]:
-        """The names of the tensors that the call was given, by id."""
+    def name_of(self, tensor: torch.Tensor) -> str | None:
+        """What a tensor that the call was given is called there."""
 
 
 class Sources:
     """Answers `find` from what `made` and `written` were told, in call order."""
 
     def __init__(self, labels: dict[int, str]) -> None:
-        self._labels = labels  # of parameters and buffers, by id; the model keeps those alive
+        self.labels = labels  # of parameters and buffers, by id; the model keeps those alive
         self.made_by: dict[int, tuple[weakref.ref[torch.Tensor], Call, int, TensorSpec]] = {}
         # a StorageWeakRef keeps the storage's address from being used again, not its memory
         self.written_by: dict[int, tuple[StorageWeakRef, Call, int]] = {}
@@ -71,10 +71,10 @@ class Sources:
             if change is not None and change[2] > number:
                 _, call, number = change
         if enclosing is not None and number <= enclosing.number:
-            where = enclosing.named().get(key)
+            where = enclosing.name_of(tensor)
             if where is not None:
                 return f"input {where}"
-        return call if call is not None else self._labels.get(key)
+        return call if call is not None else self.labels.get(key)
 
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:

@@ -26,7 +26,7 @@ _strided: _Latest = {}
 
 def spec(tensor: torch.Tensor) -> TensorSpec:
     """Shape, dtype and device of any tensor (dense, sparse, quantized, nested, meta or a subclass)."""
-    if type(tensor) in PLAIN_TENSORS:
+    if type(tensor) is torch.Tensor or type(tensor) in PLAIN_TENSORS:  # mostly the first; a set hashes the type
         try:
             contiguous = tensor.is_contiguous()
             latest = (_contiguous if contiguous else _strided).get(tensor.shape)
