@@ -2,19 +2,21 @@
 
     python benchmarks/overhead.py [--rounds N] [--peers]
 
-Every variant runs once a round, in turn and in one process, each between two untraced runs: what it added is its time
-over theirs, and the median of all rounds is taken, so that a machine that changes its speed does not count. Times are
-of the processor, on one thread: what another program takes in between is not in them. The floor is a do-nothing global
-forward pre-hook and forward hook; with operations, the same pair under a do-nothing TorchDispatchMode. torchinfo,
-torchlens (the extra `peers`) and torch's own DebugMode and FlopCounterMode run beside them with --peers; torchlens
-patches torch as it is imported, so it runs in a process of its own, beside the same floor there: what it added is told
-in floors, and times the floor here.
+Every variant runs once a round, in a shuffled order and in one process, each between two untraced runs: what it added
+is its time over theirs, and the median of all rounds is taken, so that a machine that changes its speed does not count.
+Times are of the processor, on one thread: what another program takes in between is not in them. Before each run 8 MB
+are written, so that it finds the processor's nearer caches as empty as a model's only run does. The floor is a
+do-nothing global forward pre-hook and forward hook; with operations, the same pair under a do-nothing
+TorchDispatchMode. torchinfo, torchlens (the extra `peers`) and torch's own DebugMode and FlopCounterMode run beside
+them with --peers; torchlens patches torch as it is imported, so it runs in a process of its own, beside the same floor
+there: what it added is told in floors, and times the floor here.
 """
 
 import argparse
 import gc
 import importlib.util
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -29,6 +31,7 @@ from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tracecall.recording.clocks import Clocks
+from tracecall.recording.modes import suited
 from tracecall.recording.recorder import Recorder
 
 Runs = dict[str, Callable[[], object]]
@@ -77,7 +80,7 @@ def variants(model: nn.Module, x: torch.Tensor, peers: bool) -> Runs:
         do_nothing(model, x)
 
     def floor_with_operations() -> None:
-        with Nothing():
+        with suited(Nothing)():  # with the compiler loaded, as by a peer, one that it skips: as tracecall's own
             do_nothing(model, x)
 
     def clocks() -> None:
@@ -142,23 +145,31 @@ def timed(model: Callable[[Any], object], x: torch.Tensor) -> None:
 
 def interleave(runs: Runs, rounds: int) -> dict[str, float]:
     """The untraced run's median, and the median of what each variant added to it; the first two rounds do not count."""
+    gc.collect()
+    gc.freeze()  # what is there already is not walked through before every run: that takes longer than the run
     untraced = runs["untraced"]
     samples: dict[str, list[float]] = {name: [] for name in runs}
+    others = [name for name, run in runs.items() if run is not untraced]
+    shuffle = random.Random(0).shuffle
     before = once(untraced)
     for number in range(rounds + 2):
-        for name, run in runs.items():
-            if run is not untraced:
-                took, after = once(run), once(untraced)
-                if number >= 2:
-                    samples[name].append(took - (before + after) / 2)
-                    samples["untraced"].append(after)
-                before = after
+        shuffle(others)  # what a variant leaves behind, freed memory say, must not always meet the same one
+        for name in others:
+            took, after = once(runs[name]), once(untraced)
+            if number >= 2:
+                samples[name].append(took - (before + after) / 2)
+                samples["untraced"].append(after)
+            before = after
     return {name: statistics.median(times) for name, times in samples.items()}
 
 
+_SWEEP = torch.zeros(8_000_000 // 4)
+
+
 def once(run: Callable[[], object]) -> int:
-    """One run, after the garbage of the one before is gone."""
+    """One run, after the garbage of the one before is gone, and with it what the caches held."""
     gc.collect()
+    _SWEEP.add_(1)
     run()
     return _elapsed
 
@@ -187,32 +198,30 @@ def report(name: str, calls: int, medians: dict[str, float]) -> None:
             print(f"  {ours} / {theirs}: {ratio:.3g}   bound {bound:.3g}   {'' if ratio <= bound else 'over'}")
 
 
-def torchlens_alone(name: str) -> float | None:
+def torchlens_alone(name: str, rounds: int) -> float | None:
     """What torchlens adds to one model, in times of what the floor with operations adds beside it, in its process."""
     if not importlib.util.find_spec("torchlens"):
         return None
-    done = subprocess.run([sys.executable, __file__, "--torchlens", name], capture_output=True, text=True, check=False)
+    command = [sys.executable, __file__, "--torchlens", name, "--rounds", str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"  torchlens failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         return None
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def run_torchlens(name: str) -> None:
-    """The child process: few rounds, since one takes seconds."""
+def run_torchlens(name: str, rounds: int) -> None:
+    """The child process: few rounds of torchlens, since one takes seconds, beside all of the floor's."""
     import torchlens
 
     model, x = MODELS[name]()
     log = torchlens.log_forward_pass if hasattr(torchlens, "log_forward_pass") else torchlens.trace
     floor = variants(model, x, peers=False)
-    runs: Runs = {
-        "untraced": floor["untraced"],
-        "floor with operations": floor["floor with operations"],
-        "torchlens": lambda: timed(lambda _: log(model, x), x),
-    }
+    both = {name: floor[name] for name in ("untraced", "floor with operations")}
     with torch.inference_mode():
-        medians = interleave(runs, 5)
-    print(json.dumps(medians["torchlens"] / medians["floor with operations"]))
+        below = interleave(both, rounds)["floor with operations"]
+        added = interleave({"untraced": floor["untraced"], "torchlens": lambda: timed(lambda _: log(model, x), x)}, 5)
+    print(json.dumps(added["torchlens"] / below))
 
 
 def memory_and_growth() -> None:
@@ -248,13 +257,13 @@ def memory_and_growth() -> None:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--rounds", type=int, default=201)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--torchlens", metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.torchlens:
-        run_torchlens(options.torchlens)
+        run_torchlens(options.torchlens, options.rounds)
         return
     print(f"torch {torch.__version__}, one thread, medians of {options.rounds} rounds, time of the processor")
     for name, make in MODELS.items():
@@ -267,7 +276,7 @@ def main() -> None:
             model(x)
             recorder.stop()
         calls = sum(1 for _, call in recorder.trace().walk() if call.kind == "module")
-        if options.peers and (alone := torchlens_alone(name)) is not None:
+        if options.peers and (alone := torchlens_alone(name, options.rounds)) is not None:
             medians["torchlens"] = alone * medians["floor with operations"]
         report(name, calls, medians)
     with torch.inference_mode():
