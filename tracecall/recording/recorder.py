@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from tracecall.calls import Call, Environment, ModelInfo, Trace
-from tracecall.recording import collector, user_hooks
+from tracecall.recording import limits, user_hooks
 from tracecall.recording.direct_calls import DirectCalls, bypassed_module
 from tracecall.recording.endings import caught, close, failed, innermost, returned, unwind
 from tracecall.recording.global_hooks import GlobalHooks
@@ -26,7 +26,6 @@ from tracecall.recording.module_calls import Known, is_own, make_hooks
 from tracecall.recording.modules import ForwardNames, Modules
 from tracecall.recording.opaque import Curtain
 from tracecall.recording.open_calls import OpenCall, Thread
-from tracecall.recording.recursion import raise_recursion_limit, restore_recursion_limit
 from tracecall.recording.sites import Place, first_argument
 from tracecall.recording.sources import Sources
 
@@ -78,8 +77,7 @@ class Recorder:
         self.local.thread = self._owner_thread
         # with operations in inference mode, all that changes what a tensor is can be heard, `x.data = y` too
         self.steady = self.operations != "none" and torch.is_inference_mode_enabled()
-        raise_recursion_limit()
-        collector.make_room()
+        limits.lift()
         self.active = True
         with _lock:
             _recording_threads[self._owner] = _recording_threads.get(self._owner, 0) + 1
@@ -109,8 +107,7 @@ class Recorder:
             for watcher in self.watched:
                 watcher.put_back()
             self._curtain.put_back()
-            restore_recursion_limit()
-            collector.take_back()
+            limits.put_back()
             self.active = False
             with _lock:
                 _recording_threads[self._owner] -= 1

@@ -1,4 +1,7 @@
-"""Python's garbage collector while a model is recorded: not run by what the recording keeps, left as it was found."""
+"""Python's garbage collector while a model is recorded: not run by what the recording keeps, left as it was found.
+
+The recursion limit, the other number that a recording lifts, has its tests beside models that recurse, in the zoo.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import tracecall
-from tracecall.recording.collector import ROOM
+from tracecall.recording.limits import CONTAINERS
 
 
 @pytest.fixture(autouse=True)
@@ -76,11 +79,11 @@ def test_it_still_frees_the_circles_of_the_models_own():
             self.itself = self
             circles.append(weakref.ref(self))
 
-    model = Calls(ROOM, Circle)
+    model = Calls(CONTAINERS, Circle)
     with tracecall.tracing(model):
         model(torch.zeros(1))
         alive = [circle() is not None for circle in circles]
-    assert sum(alive) < ROOM
+    assert sum(alive) < CONTAINERS
 
 
 @pytest.mark.parametrize("user", [(0, 10, 10), (50, 3, 2)])
@@ -91,7 +94,7 @@ def test_what_the_user_has_set_is_put_back(user):
     model = Calls(1, lambda: inside.append(gc.get_threshold()))
     with tracecall.tracing(model):
         model(torch.zeros(1))
-    assert inside == [(user[0] + ROOM if user[0] else 0, *user[1:])]
+    assert inside == [(user[0] + CONTAINERS if user[0] else 0, *user[1:])]
     assert gc.get_threshold() == user
 
 
@@ -109,6 +112,6 @@ def test_recordings_that_overlap(threshold):
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert gc.get_threshold()[0] == threshold[0] + ROOM
+    assert gc.get_threshold()[0] == threshold[0] + CONTAINERS
     second.__exit__(None, None, None)
     assert gc.get_threshold() == threshold
