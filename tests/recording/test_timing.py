@@ -211,6 +211,29 @@ def test_clocks_see_module_calls_only_while_attached():
     assert samples.untraced == [201]
 
 
+def test_a_global_hook_that_a_forward_registers_does_not_end_the_timing():
+    """Nobody is told of it, so no clock waits for it: the call ends at the tracer's own hook."""
+
+    class Registers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            handle = torch_module.register_module_forward_hook(lambda *given: None)
+            x = self.inner(x)
+            handle.remove()
+            return x
+
+    model = Registers()
+    clocks = Clocks(FakeClock(step=1))
+    with clocks.attached(list(model.modules())):
+        model(torch.zeros(1))
+    timed = timed_calls(clocks.events, FREE)
+    assert timed is not None
+    assert [call.module for call in timed] == [model, model.inner]
+
+
 class Scheduler:
     """Takes the processor away for `lost` ns in each run whose number is in `of`; tells before and after each run."""
 
@@ -543,29 +566,6 @@ def test_noise_is_not_shared_among_the_calls():
 def test_a_few_rounds_are_not_enough():
     """Seven that agree may do so by chance."""
     assert unexplained([a_round(1000, more=18)] * 7, FREE) == 0
-
-
-def test_a_global_hook_that_a_forward_registers_does_not_end_the_timing():
-    """Nobody is told of it, so no clock waits for it: the call ends at the tracer's own hook."""
-
-    class Registers(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Identity()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            handle = torch_module.register_module_forward_hook(lambda *given: None)
-            x = self.inner(x)
-            handle.remove()
-            return x
-
-    model = Registers()
-    clocks = Clocks(FakeClock(step=1))
-    with clocks.attached(list(model.modules())):
-        model(torch.zeros(1))
-    timed = timed_calls(clocks.events, FREE)
-    assert timed is not None
-    assert [call.module for call in timed] == [model, model.inner]
 
 
 def test_no_hook_makes_a_model_faster():

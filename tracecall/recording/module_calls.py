@@ -165,8 +165,8 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                         if not known_maker:
                             if above is None or written:
                                 source = find(arg, above)
-                            elif (given_as := above.name_of(arg)) is not None:  # as `find` tells it
-                                source = f"input {given_as}"
+                            else:  # as `find` tells it
+                                source = above.input_label(arg) or source
                         inputs.append(Value(name, shown, source))  # a Call becomes a label at the end
                     else:
                         thread.busy = True

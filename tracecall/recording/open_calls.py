@@ -50,14 +50,15 @@ class OpenCall(Struct, eq=False):
             self.arguments = {id(arg): name for name, arg in reversed(list(given)) if isinstance(arg, torch.Tensor)}
         return self.arguments
 
-    def name_of(self, tensor: torch.Tensor) -> str | None:
-        """What a tensor that it was given is called: the first of its names; None for any other."""
+    def input_label(self, tensor: torch.Tensor) -> str | None:
+        """The label of a tensor that it was given, "input x", by the first of its names; None for any other."""
         if self.arguments is not None:
-            return self.arguments.get(id(tensor))
+            name = self.arguments.get(id(tensor))
+            return None if name is None else f"input {name}"
         i = 0
         for given in self.args or ():
             if given is tensor:
-                return self.names.names[i] if i < len(self.names.names) else None
+                return f"input {self.names.names[i]}" if i < len(self.names.names) else None
             i += 1  # noqa: SIM113  # to count costs half of what enumerate costs for one argument
         return None
 

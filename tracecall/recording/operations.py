@@ -188,8 +188,7 @@ class OperationMode(QuietMode):
         """
         if id(tensor) in self._owners:
             return None
-        name = opened.name_of(tensor)
-        return maker if name is None else f"input {name}"
+        return opened.input_label(tensor) or maker
 
 
 def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, facts: Facts, args: Any) -> bool:

@@ -24,8 +24,8 @@ class Enclosing(Protocol):
 
     number: int
 
-    def name_of(self, tensor: torch.Tensor) -> str | None:
-        """What a tensor that the call was given is called there."""
+    def input_label(self, tensor: torch.Tensor) -> str | None:
+        """The label of a tensor that the call was given, "input x"; None for any other."""
 
 
 class Sources:
@@ -71,9 +71,9 @@ class Sources:
             if change is not None and change[2] > number:
                 _, call, number = change
         if enclosing is not None and number <= enclosing.number:
-            where = enclosing.name_of(tensor)
-            if where is not None:
-                return f"input {where}"
+            label = enclosing.input_label(tensor)
+            if label is not None:
+                return label
         return call if call is not None else self.labels.get(key)
 
 
