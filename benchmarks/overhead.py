@@ -4,6 +4,9 @@
 
 Every variant runs once a round, in a shuffled order and in one process, each between two untraced runs: what it added
 is its time over theirs, and the median of all rounds is taken, so that a machine that changes its speed does not count.
+The untraced run that comes straight after a variant does not count either: it pays for what the variant has left
+behind, and every variant would seem to add less than it does, the floor most of all. Untraced runs are among the
+variants too, and should add nothing.
 Times are of the processor, on one thread: what another program takes in between is not in them. Before each run 8 MB
 are written, so that it finds the processor's nearer caches as empty as a model's only run does. The floor is a
 do-nothing global forward pre-hook and forward hook; with operations, the same pair under a do-nothing
@@ -148,14 +151,17 @@ def interleave(runs: Runs, rounds: int) -> dict[str, float]:
     gc.collect()
     gc.freeze()  # what is there already is not walked through before every run: that takes longer than the run
     untraced = runs["untraced"]
+    runs = {**runs, "untraced again": untraced}
     samples: dict[str, list[float]] = {name: [] for name in runs}
-    others = [name for name, run in runs.items() if run is not untraced]
+    others = [name for name in runs if name != "untraced"]
     shuffle = random.Random(0).shuffle
     before = once(untraced)
     for number in range(rounds + 2):
         shuffle(others)  # what a variant leaves behind, freed memory say, must not always meet the same one
         for name in others:
-            took, after = once(runs[name]), once(untraced)
+            took = once(runs[name])
+            once(untraced)
+            after = once(untraced)
             if number >= 2:
                 samples[name].append(took - (before + after) / 2)
                 samples["untraced"].append(after)

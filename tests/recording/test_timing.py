@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -232,6 +233,38 @@ def test_a_global_hook_that_a_forward_registers_does_not_end_the_timing():
     timed = timed_calls(clocks.events, FREE)
     assert timed is not None
     assert [call.module for call in timed] == [model, model.inner]
+
+
+@pytest.mark.parametrize("begun", ["before", "inside"])
+def test_calls_of_another_thread_are_no_events(begun):
+    """Neither one that is open as the clocks are attached, nor one of a thread that the forward starts itself."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Waits(nn.Module):
+        def forward(self) -> None:
+            entered.set()
+            leave.wait(10)
+
+    class Meanwhile(nn.Module):
+        def forward(self) -> None:
+            if begun == "inside":
+                thread.start()
+                entered.wait(10)
+            leave.set()
+            thread.join(10)
+
+    waits, model = Waits(), Meanwhile()
+    waits.register_forward_hook(lambda *given: None)  # a call that began without any hooks runs none that come later
+    thread = threading.Thread(target=waits)
+    if begun == "before":
+        thread.start()
+        entered.wait(10)
+    clocks = Clocks(FakeClock(step=1))
+    with clocks.attached([model]):
+        model()
+    timed = timed_calls(clocks.events, FREE)
+    assert timed is not None
+    assert [call.module for call in timed] == [model]
 
 
 class Scheduler:

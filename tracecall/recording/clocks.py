@@ -58,22 +58,27 @@ class Clocks:
         self._watched: list[WatchedHook] = []
         extend, owner, ident = self.events.extend, threading.get_ident(), threading.get_ident
         watched = self._watched
+        # threads that may call modules: mostly there is none, and then a call's end need not ask which one it runs in
+        self._others = others = set[int | None]()
         global_hooks, get_frame = torch_module._global_forward_hooks, sys._getframe
 
         def before(module: nn.Module, args: object) -> None:
             entered = clock()
             if ident() == owner:
                 extend((entered, module, leaving()))
+            else:
+                others.add(ident())
 
         def after(module: nn.Module, args: object, kwargs: object, output: object = raised) -> None:
             entered = clock()
+            if others and ident() != owner:
+                return
             # where forward returned, torch gives kwargs too; if the user's hooks follow, the last of them ends the call
-            if ident() == owner:
-                if watched and (
-                    always_called(module) if output is raised else module._forward_hooks or len(global_hooks) > 1
-                ):
-                    return
-                extend((entered, None, leaving()))
+            if watched and (
+                always_called(module) if output is raised else module._forward_hooks or len(global_hooks) > 1
+            ):
+                return
+            extend((entered, None, leaving()))
 
         def user_hook(watcher: WatchedHook, module: nn.Module, rest: tuple[Any, ...]) -> object:
             entered = clock()
@@ -100,6 +105,7 @@ class Clocks:
 
         Hooks are those on `modules`, global ones, and those that are registered inside the block.
         """
+        self._others |= {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
         hooks = self._hooks
         curtain = Curtain(modules, hooks.hidden)
         watched = self._watched
