@@ -110,13 +110,18 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             above: OpenCall | None = stack[-1] if stack else None
             # mostly the forward that `__call__` runs in the innermost open call asks: no frame further out is looked
             # at, nor need this thread be looked up, since a frame runs in one
-            caller = None if above is None else above.body
-            try:
-                asks = caller is not None and get_frame(4) is caller
-            except ValueError:  # a thread of the model's own that has only just begun
-                asks = False
-            if asks:
-                place = above.places.get(caller.f_lasti)  # type: ignore[union-attr]  # both are there
+            body: FrameType | None = None
+            if above is not None:
+                try:
+                    asks = get_frame(4)
+                    if above.body is None and above.runs(asks) and above.call.opaque is None:
+                        above.body, above.places = asks, recorder.places_in(asks.f_code)
+                    if asks is above.body:
+                        body = asks
+                except ValueError:  # a thread of the model's own that has only just begun
+                    pass
+            if body is not None:
+                place = above.places.get(body.f_lasti)  # type: ignore[union-attr]  # above is there
                 if place is None or not place.calls_module or known is None or not known.ordinary:
                     place = None
             else:
@@ -205,8 +210,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         above: OpenCall | None = thread.stack[-1] if thread.stack else None
         direct = False
         if above is not None:
-            outer = None if caller is None else caller.f_back
-            direct = outer is not None and outer.f_back is above.frame
+            direct = caller is not None and above.runs(caller)
             if not direct:
                 above = innermost(recorder.sources, thread, caller)
             elif above.call.opaque is None:

@@ -43,6 +43,11 @@ class OpenCall(Struct, eq=False):
     written: set[int] | None = None  # storages written in place, where somebody wants to know
     own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found
 
+    def runs(self, frame: FrameType) -> bool:
+        """Whether this is the frame of its forward: torch calls that in a function inside of `_call_impl`."""
+        outer = frame.f_back
+        return outer is not None and outer.f_back is self.frame
+
     def named(self) -> dict[int, str]:
         """The names of the tensors that it was given, by id; made where some of them are parts of arguments."""
         if self.arguments is None:
