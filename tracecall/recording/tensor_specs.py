@@ -17,50 +17,45 @@ _DENSE = torch.strided
 _MOST = 10_000  # specs that are remembered
 
 _specs: dict[tuple[Any, ...], TensorSpec] = {}  # equal specs are one object: a Trace repeats few of them many times
-# (dtype, requires_grad, device, strides, spec) of the last dense tensor of each shape, contiguous (its strides are then
-# None) and not: faster to compare than to hash. The device is None for the CPU, which a tensor tells in half the time.
-_Latest = dict[torch.Size, tuple[torch.dtype, bool, torch.device | None, tuple[int, ...] | None, TensorSpec]]
-_contiguous: _Latest = {}
-_strided: _Latest = {}
+# (dtype, requires_grad, device, spec) of the last dense tensor of each shape, and of each shape and strides where it is
+# not contiguous: faster to compare than to hash. The device is None for the CPU, which a tensor tells in half the time.
+_latest: dict[tuple[Any, ...], tuple[torch.dtype, bool, torch.device | None, TensorSpec]] = {}
 
 
 def spec(tensor: torch.Tensor) -> TensorSpec:
     """Shape, dtype and device of any tensor (dense, sparse, quantized, nested, meta or a subclass)."""
     if type(tensor) is torch.Tensor or type(tensor) in PLAIN_TENSORS:  # mostly the first; a set hashes the type
         try:
-            contiguous = tensor.is_contiguous()
-            latest = (_contiguous if contiguous else _strided).get(tensor.shape)
+            extent = tensor.shape if tensor.is_contiguous() else (tensor.shape, tensor.stride())
+            latest = _latest.get(extent)
             if latest is not None:
-                dtype, requires_grad, device, strides, known = latest
+                dtype, requires_grad, device, known = latest
                 if (
                     tensor.dtype is dtype
                     and tensor.requires_grad is requires_grad
-                    and (contiguous or tensor.stride() == strides)
                     and tensor.layout is _DENSE
                     and (tensor.is_cpu if device is None else tensor.device == device)
                 ):
                     return known
-            return _interned(tensor, contiguous)
+            return _interned(tensor, extent)
         except (RuntimeError, TypeError):  # nested and CSR tensors lack some of these, symbolic sizes cannot be hashed
             return _odd_spec(tensor)
     with torch._C.DisableTorchFunctionSubclass():
         return _odd_spec(tensor)
 
 
-def _interned(tensor: torch.Tensor, contiguous: bool) -> TensorSpec:
-    """The one object for all specs that are equal to this tensor's."""
-    shape, dtype, device, requires_grad = tensor.shape, tensor.dtype, tensor.device, tensor.requires_grad
-    strides = None if contiguous else tensor.stride()
-    key = (shape, dtype, device, requires_grad, tensor.layout, strides)
+def _interned(tensor: torch.Tensor, extent: tuple[Any, ...]) -> TensorSpec:
+    """The one object for all specs that are equal to this tensor's; `extent` is its shape, or that and its strides."""
+    dtype, device, requires_grad = tensor.dtype, tensor.device, tensor.requires_grad
+    key = (extent, dtype, device, requires_grad, tensor.layout)
     found = _specs.get(key)
     if found is None:
         if len(_specs) > _MOST:
-            for known in (_specs, _contiguous, _strided):
-                known.clear()
+            _specs.clear()
+            _latest.clear()
         found = _specs[key] = _odd_spec(tensor)
     if tensor.layout is _DENSE:
-        latest = _contiguous if contiguous else _strided
-        latest[shape] = (dtype, requires_grad, None if tensor.is_cpu else device, strides, found)
+        _latest[extent] = (dtype, requires_grad, None if tensor.is_cpu else device, found)
     return found
 
 
