@@ -4,6 +4,7 @@
 
 Every variant runs once a round, in a shuffled order and in one process, each between two untraced runs: what it added
 is its time over theirs, and the median of all rounds is taken, so that a machine that changes its speed does not count.
+Beside each ratio stands how far it would move, were the rounds drawn anew from these (nine times of ten).
 The untraced run that comes straight after a variant does not count either: it pays for what the variant has left
 behind, and every variant would seem to add less than it does, the floor most of all. Untraced runs are among the
 variants too, and should add nothing.
@@ -39,6 +40,7 @@ from tracecall.recording.recorder import Recorder
 from tracecall.recording.user_hooks import listen, stop_listening
 
 Runs = dict[str, Callable[[], object]]
+Samples = dict[str, list[float]]  # nanoseconds, by the name of the variant
 
 
 class Nothing(TorchDispatchMode):
@@ -155,13 +157,13 @@ def timed(model: Callable[[Any], object], x: torch.Tensor) -> None:
     _elapsed = time.thread_time_ns() - begun
 
 
-def interleave(runs: Runs, rounds: int) -> dict[str, float]:
-    """The untraced run's median, and the median of what each variant added to it; the first two rounds do not count."""
+def interleave(runs: Runs, rounds: int) -> Samples:
+    """The untraced runs, and what each variant added to them, one a round; the first two rounds do not count."""
     gc.collect()
     gc.freeze()  # what is there already is not walked through before every run: that takes longer than the run
     untraced = runs["untraced"]
     runs = {**runs, "untraced again": untraced}
-    samples: dict[str, list[float]] = {name: [] for name in runs}
+    samples: Samples = {name: [] for name in runs}
     others = [name for name in runs if name != "untraced"]
     shuffle = random.Random(0).shuffle
     before = once(untraced)
@@ -175,7 +177,7 @@ def interleave(runs: Runs, rounds: int) -> dict[str, float]:
                 samples[name].append(took - (before + after) / 2)
                 samples["untraced"].append(after)
             before = after
-    return {name: statistics.median(times) for name, times in samples.items()}
+    return samples
 
 
 _SWEEP = torch.zeros(8_000_000 // 4)
@@ -205,17 +207,29 @@ BOUNDS = (
 )
 
 
-def report(name: str, calls: int, medians: dict[str, float]) -> None:
+def report(name: str, calls: int, samples: Samples) -> None:
     """One model's table, and the ratios that tracecall means to keep."""
-    untraced = medians["untraced"]
-    print(f"\n{name}: {calls:,} module calls, untraced {untraced / 1e6:.2f} ms")
+    medians = {variant: statistics.median(times) for variant, times in samples.items()}
+    print(f"\n{name}: {calls:,} module calls, untraced {medians['untraced'] / 1e6:.2f} ms")
     added = {variant: time / calls / 1e3 for variant, time in medians.items() if variant != "untraced"}
     for variant, cost in added.items():
         print(f"  {variant:<28} {cost:9.2f} µs added a call")
     for ours, theirs, bound in BOUNDS:
         if theirs in added and added[theirs] > 0:
             ratio = added[ours] / added[theirs]
-            print(f"  {ours} / {theirs}: {ratio:.3g}   bound {bound:.3g}   {'' if ratio <= bound else 'over'}")
+            low, high = interval(samples[ours], samples[theirs])
+            over = "   over" if ratio > bound else ""
+            print(f"  {ours} / {theirs}: {ratio:.3g} ({low:.3g} to {high:.3g})   bound {bound:.3g}{over}")
+
+
+def interval(ours: list[float], theirs: list[float], times: int = 400) -> tuple[float, float]:
+    """Where nine of ten such ratios of medians lie, were the rounds drawn anew from these."""
+    draw = random.Random(0).choices
+    found = sorted(
+        statistics.median(draw(ours, k=len(ours))) / statistics.median(draw(theirs, k=len(theirs)))
+        for _ in range(times)
+    )
+    return found[times // 20], found[-times // 20]
 
 
 def torchlens_alone(name: str, rounds: int) -> float | None:
@@ -240,8 +254,9 @@ def run_torchlens(name: str, rounds: int) -> None:
     both = {name: floor[name] for name in ("untraced", "floor with operations")}
     with torch.inference_mode():
         below = interleave(both, rounds)["floor with operations"]
-        added = interleave({"untraced": floor["untraced"], "torchlens": lambda: timed(lambda _: log(model, x), x)}, 5)
-    print(json.dumps(added["torchlens"] / below))
+        runs = {"untraced": floor["untraced"], "torchlens": lambda: timed(lambda _: log(model, x), x)}
+        added = interleave(runs, 5)["torchlens"]
+    print(json.dumps(statistics.median(added) / statistics.median(below)))
 
 
 def memory_and_growth() -> None:
@@ -277,7 +292,7 @@ def memory_and_growth() -> None:
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=201)
+    parser.add_argument("--rounds", type=int, default=401)
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--torchlens", metavar="MODEL", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -289,7 +304,7 @@ def main() -> None:
     for name, make in MODELS.items():
         model, x = make()
         with torch.inference_mode():
-            medians = interleave(variants(model, x, options.peers), options.rounds)
+            samples = interleave(variants(model, x, options.peers), options.rounds)
         recorder = Recorder(model, "none")
         with torch.inference_mode():
             recorder.start()
@@ -297,8 +312,8 @@ def main() -> None:
             recorder.stop()
         calls = sum(1 for _, call in recorder.trace().walk() if call.kind == "module")
         if options.peers and (alone := torchlens_alone(name, options.rounds)) is not None:
-            medians["torchlens"] = alone * medians["floor with operations"]
-        report(name, calls, medians)
+            samples["torchlens"] = [alone * statistics.median(samples["floor with operations"])]
+        report(name, calls, samples)
     with torch.inference_mode():
         memory_and_growth()
 
