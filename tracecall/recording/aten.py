@@ -9,6 +9,7 @@ import torch
 from tracecall.calls import Call
 from tracecall.recording.modes import called, is_composite
 
+_SET_DATA = torch.ops.aten._has_compatible_shallow_copy_type.default  # all that torch asks of `x.data = y`
 MOST = 256  # no operation has so many arguments
 
 
@@ -16,6 +17,7 @@ class Facts:
     """What does not change from one run of an operation to the next."""
 
     __slots__ = (
+        "alone",
         "composite",
         "func",
         "kind",
@@ -24,6 +26,7 @@ class Facts:
         "others",
         "reshapes",
         "run",
+        "sets_data",
         "tensors",
         "view",
         "written",
@@ -31,10 +34,12 @@ class Facts:
 
     def __init__(self, func: Any) -> None:
         self.func = func  # kept, so that its id stays its own
+        self.alone = (func, None)  # as it stands in the order of operations where it is shown as none
         self.run = called(func)
         schema = getattr(func, "_schema", None)
         self.kind = str(func) if schema is None else schema.name.replace("::", ".")  # "aten.relu"
         arguments = [] if schema is None else schema.arguments
+        self.sets_data = func is _SET_DATA
         self.view = bool(getattr(func, "is_view", False))
         self.composite = is_composite(func)
         self.names = tuple(argument.name for argument in arguments)

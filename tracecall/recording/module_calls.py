@@ -21,11 +21,12 @@ from tracecall.calls import Call, Value
 from tracecall.recording.arguments import bind, value
 from tracecall.recording.direct_calls import look_for_bypass
 from tracecall.recording.endings import close, failed, innermost, returned, unwind
+from tracecall.recording.expressions import FUNCTION_APPLY
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.opaque import opaque
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
-from tracecall.recording.sites import local_value, place_of
-from tracecall.recording.tensor_specs import PLAIN_TENSORS, spec
+from tracecall.recording.sites import Place, local_value, place_of
+from tracecall.recording.tensor_specs import PLAIN_TENSORS, plain_spec
 from tracecall.recording.user_hooks import always_called
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Known:
 
     __slots__ = ("full", "inner", "names", "opaque", "ordinary", "parameters", "path", "room", "type")
 
-    def __init__(self, module: nn.Module, path: str) -> None:
+    def __init__(self, module: nn.Module, path: str, every: bool) -> None:
         self.path = path
         self.type = type(module).__name__
         kind: Any = type(module)
@@ -66,7 +67,10 @@ class Known:
         self.full = self.names.full  # this many positional arguments leave no room for a keyword argument
         self.opaque = opaque(module)
         self.ordinary = type(module).__call__ is nn.Module.__call__  # it has no `__call__` of its own
-        self.inner = self.names.home == "torch" and path != "" and self.opaque is None
+        # `every` operation may be asked for, those in torch.nn's own forwards too
+        self.inner = self.names.home == "torch" and path != "" and self.opaque is None and not every
+        if self.inner and getattr(module.forward, "__code__", None) is FUNCTION_APPLY:
+            self.inner = False  # written in torch, but what it runs is the user's
 
 
 def caller_of(frame: FrameType) -> FrameType | None:
@@ -105,46 +109,34 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 with no_torch_function():
                     recorder.before(module, args, frame or get_frame(2), True)
                 return
-            known = known_modules.get(id(module))
-            place, stack = None, owner_stack
+            known: Any = known_modules.get(id(module))  # a Known, or None until `look_around`
+            stack = owner_stack
             above: OpenCall | None = stack[-1] if stack else None
             # mostly the forward that `__call__` runs in the innermost open call asks: no frame further out is looked
             # at, nor need this thread be looked up, since a frame runs in one
-            body: FrameType | None = None
-            if above is not None:
-                try:
-                    asks = get_frame(4)
-                    if above.body is None and above.runs(asks) and above.call.opaque is None:
-                        above.body, above.places = asks, recorder.places_in(asks.f_code)
-                    if asks is above.body:
-                        body = asks
-                except ValueError:  # a thread of the model's own that has only just begun
-                    pass
-            if body is not None:
-                place = above.places.get(body.f_lasti)  # type: ignore[union-attr]  # above is there
-                if place is None or not place.calls_module or known is None or not known.ordinary:
+            try:
+                asks: Any = get_frame(4)
+            except ValueError:  # a thread of the model's own that has only just begun
+                above = asks = None
+            if above is not None and (asks is above.body or (above.body is None and starts(above, asks))):
+                place = above.places.get(asks.f_lasti)
+                if place is not None and not (place.calls_module and known is not None and known.ordinary):
                     place = None
             else:
+                place = None
                 found = recorder.thread()
                 if found is None:
                     return
                 thread, stack = found, found.stack
                 above = stack[-1] if stack else None
             frame = frame or get_frame(2)  # `_call_impl`; 3 is `_wrapped_call_impl`, and 4 what called it
-            if place is None and above is not None and (caller := above.body) is not None:
-                back = frame.f_back
-                if back is not None and back.f_back is caller and back.f_code is wrapped:
-                    place = place_of(caller, above.places)
-                    place.calls_module = True
-            if place is None or known is None:
-                caller = caller_of(frame)
-                above, known = look_around(module, thread, caller, known)
+            if place is None:
+                above, known, place = look_around(module, thread, frame, known)
                 if known is None:
                     return  # not under the root
-                place = None if caller is None else place_of(caller, recorder.places_in(caller.f_code))
             inputs: list[Value] = []
             # a Site is made of the place at the end
-            call = Call("module", known.path, "", known.type, inputs, NOTHING, place, children=NOTHING)  # type: ignore[arg-type]
+            call = Call("module", known.path, "", known.type, inputs, NOTHING, place, children=NOTHING)
             if known.opaque is not None:
                 call.opaque = known.opaque
                 recorder.steady = False  # what it changes of a tensor is not heard
@@ -160,18 +152,18 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                     i += 1  # noqa: SIM113  # this is what it is for
                     if type(arg) is tensor_type or type(arg) in plain:
                         entry = made.get(id(arg))
-                        if entry and entry[0]() is arg:
-                            source, shown = entry[1], entry[3]
-                            if not recorder.steady or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
-                                shown = spec(arg)  # type: ignore[arg-type]  # no None is a tensor
-                            known_maker = above and not written and entry[2] > above.number
+                        if entry is None:
+                            source, number, shown = labels.get(id(arg)), 0, plain_spec(arg)
                         else:
-                            source, shown, known_maker = labels.get(id(arg)), spec(arg), False
-                        if not known_maker:
-                            if above is None or written:
-                                source = find(arg, above)
-                            else:  # as `find` tells it
-                                source = above.input_label(arg) or source
+                            alive, source, number, shown = entry
+                            if alive() is not arg:
+                                source, number, shown = labels.get(id(arg)), 0, plain_spec(arg)
+                            elif not recorder.steady or arg.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                                shown = plain_spec(arg)  # type: ignore[arg-type]  # no None is a tensor
+                        if above is None or written:
+                            source = find(arg, above)
+                        elif number <= above.number:  # as `find` tells it
+                            source = above.input_label(arg) or source
                         inputs.append(Value(name, shown, source))  # a Call becomes a label at the end
                     else:
                         thread.busy = True
@@ -203,11 +195,28 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         except Exception as error:
             recorder.broke(error)
 
+    def starts(opened: OpenCall, asks: FrameType) -> bool:
+        """Whether this frame, the first to call a module in an open call, runs its forward: it is remembered then."""
+        if not opened.runs(asks) or opened.call.opaque is not None:
+            return False
+        opened.body, opened.places = asks, recorder.places_in(asks.f_code)
+        return True
+
     def look_around(
-        module: nn.Module, thread: Thread, caller: FrameType | None, known: Known | None
-    ) -> tuple[OpenCall | None, Known | None]:
-        """The open call that a call belongs to, and what is known of its module: None if it is not under the root."""
+        module: nn.Module, thread: Thread, frame: FrameType, known: Known | None
+    ) -> tuple[OpenCall | None, Known | None, Place | None]:
+        """The open call that a call belongs to, what is known of its module, and where it was made.
+
+        Nothing is known of a module that is not under the root.
+        """
         above: OpenCall | None = thread.stack[-1] if thread.stack else None
+        if above is not None and known is not None and (caller := above.body) is not None:
+            back = frame.f_back
+            if back is not None and back.f_back is caller and back.f_code is wrapped:
+                place = place_of(caller, above.places)
+                place.calls_module = True
+                return above, known, place
+        caller = caller_of(frame)
         direct = False
         if above is not None:
             direct = caller is not None and above.runs(caller)
@@ -217,11 +226,11 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 above.body, above.places = caller, recorder.places_in(caller.f_code)  # type: ignore[union-attr]  # not None
         if known is None:
             if above is None and id(module) not in recorder.modules.paths:
-                return None, None
+                return None, None, None
             known = recorder.know(module, above)
         if not direct:
             look_for_bypass(recorder, caller, above)  # perhaps from a forward that was called directly
-        return above, known
+        return above, known, None if caller is None else place_of(caller, recorder.places_in(caller.f_code))
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
         if not recorder.active:
@@ -254,12 +263,14 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 call = opened.call
                 key = id(output)
                 entry = made.get(key)
-                if entry is not None and entry[0]() is output:  # made inside, or handed through
-                    alive, shown = entry[0], entry[3]
-                    if not recorder.steady or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
-                        shown = spec(output)  # type: ignore[arg-type]  # as above
+                if entry is None:
+                    alive, shown = reference(output), plain_spec(output)
                 else:
-                    alive, shown = reference(output), spec(output)
+                    alive, _, _, shown = entry
+                    if alive() is not output:
+                        alive, shown = reference(output), plain_spec(output)
+                    elif not recorder.steady or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
+                        shown = plain_spec(output)  # type: ignore[arg-type]  # made inside, or handed through; as above
                 call.output = shown  # a list of a Value at the end
                 made[key] = (alive, call, next_number() if written else opened.number, shown)
             else:
@@ -269,7 +280,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             ):
                 opened.body = None  # it has ended, and so have its local variables
                 return  # the user's hooks follow
-            if opened.failures is None and len(stack) > 1:
+            if opened.failures is None and thread.mode is None:
                 del stack[-1]
             else:
                 close(recorder.sources, thread)

@@ -25,14 +25,13 @@ from tracecall.recording.modes import QuietMode, run_composite, run_unchanged
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
 from tracecall.recording.sites import place_of
 from tracecall.recording.sources import is_shared, storage_id, storage_of
-from tracecall.recording.tensor_specs import PLAIN_TENSORS, spec
+from tracecall.recording.tensor_specs import PLAIN_TENSORS, plain_spec, spec
 
 if TYPE_CHECKING:
     from tracecall.recording.recorder import Recorder
 
-_SET_DATA = torch.ops.aten._has_compatible_shallow_copy_type.default  # all that torch asks of `x.data = y`
 _DETACH = torch.ops.aten.detach.default  # after another operation: autograd keeps its result for the backward pass
-_get_frame, _Tensor = sys._getframe, torch.Tensor  # looked up at every operation
+_get_frame, _Tensor, _Parameter = sys._getframe, torch.Tensor, nn.Parameter  # looked up at every operation
 _TEXT_LATER = frozenset({int, float, bool, type(None), complex})  # their text is made at the end of the run
 
 
@@ -44,22 +43,20 @@ class OperationMode(QuietMode):
         self._recorder, self._thread = recorder, thread
         sources = recorder.sources
         self._made, self._written, self._next_number = sources.made_by, sources.written_by, sources.next_number
-        self._ran, self._ran_in = recorder.ran, recorder.ran_in
-        self._brief = recorder.operations == "forward"
+        self._order = recorder.operation_order
         self._owners = recorder.modules.owner_paths
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
         if not recorder.active or thread.busy:
             return run_unchanged(func, args, kwargs)
-        frame = _get_frame(1)
         facts = known.get(id(func)) or learn(func)
-        if func is _SET_DATA:
+        if facts.sets_data:
             recorder.steady = False  # from now on a tensor may be another than it was when it was made
         stack = thread.stack
         opened = stack[-1] if stack else None
-        brief = self._brief and opened is not None and opened.inner and _is_inner(recorder, opened, frame, facts, args)
-        call = None if brief else self._begin(facts, args, kwargs, frame, opened)
+        brief = opened is not None and opened.inner and _is_inner(recorder, opened, facts, args)
+        call = None if brief else self._begin(facts, args, kwargs, _get_frame(1), opened)
         try:
             run = facts.run
             if facts.composite and is_inference_mode_enabled():
@@ -68,27 +65,27 @@ class OperationMode(QuietMode):
                 output = run(*args, **kwargs) if kwargs else run(*args)
         except BaseException as error:
             if brief:
-                call = self._begin(facts, args, kwargs, frame, opened)
+                call = self._begin(facts, args, kwargs, _get_frame(1), opened)
             if call is not None and call is not UNCHANGED and stack:
                 _raised(call, stack[-1], error)
                 add_spans(call, facts.names, args, kwargs)
             opened = None  # it holds the error, whose traceback holds this frame
             raise
         if brief:
-            self._ran.append(func)
-            self._ran_in.append(None)
+            self._order.append(facts.alone)
         elif call is UNCHANGED:
             recorder.sources.pass_on(values.tensors(args), values.tensors((output,)))
         elif call is not None:
-            thread.busy = True
             try:
                 if type(output) is _Tensor or type(output) in PLAIN_TENSORS:  # that of the last one is the expression's
-                    shown = spec(output)
+                    shown = plain_spec(output)  # asks for no operation
                     call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
                     self._made[id(output)] = (weakref.ref(output), call, self._next_number(), shown)
                 else:
+                    thread.busy = True
                     outputs(recorder.sources, call, output)
                 if facts.written:
+                    thread.busy = True
                     _note_written(recorder, thread, call, facts, args, kwargs)
             except Exception as error:
                 recorder.broke(error)
@@ -101,67 +98,67 @@ class OperationMode(QuietMode):
         recorder, thread = self._recorder, self._thread
         thread.busy = True
         try:
-            bypassed = opaque = None
-            body = None if opened is None else opened.body
-            if opened is not None and frame is body:
+            odd = None
+            if opened is not None and frame is (body := opened.body):
                 last, below, back = frame, None, -1  # mostly the forward itself asks
-            elif opened is not None and body is not None and (close := near(recorder, opened, body, frame)):
-                last, below, back = close
+                places = opened.places
             else:
-                found = look_around(recorder, thread, frame)
-                if not isinstance(found, tuple):
-                    return found
-                opened, last, below, back, bypassed, opaque = found
-            places = opened.places if last is opened.body else recorder.places_in(last.f_code)
+                near_by = None if opened is None or body is None else near(recorder, opened, body, frame)
+                if near_by is not None and opened is not None:
+                    last, below, back = near_by
+                else:
+                    found = look_around(recorder, thread, frame)
+                    if not isinstance(found, tuple):
+                        return found
+                    opened, last, below, back, *odd = found
+                places = opened.places if last is opened.body else recorder.places_in(last.f_code)
             func, kind, around = facts.func, facts.kind, opened.call
             place = places.get(last.f_lasti) or place_of(last, places)
             # a helper that is called from two lines makes two operations
-            same = opened.group is place and opened.back == back
-            first = not same or not goes_on(around.children[-1], opened, facts, below)
-            if first:
-                inputs: list[Value] = []
-                path = around.path if bypassed is None else bypassed
+            if opened.group is place and opened.back == back and goes_on(around.children[-1], opened, facts, below):
+                first = False
+                call = around.children[-1]
+                inputs = call.inputs
+            else:
+                first, inputs = True, []
                 # a Site is made of the place at the end of the run
-                call = Call("operation", path, "", kind, inputs, NOTHING, place, children=NOTHING)  # type: ignore[arg-type]
-                if opened.inner or (opened.names.home == "torch" and around.kind == "module"):
+                call = Call("operation", around.path, "", kind, inputs, NOTHING, place, children=NOTHING)  # type: ignore[arg-type]
+                if opened.names.home == "torch" and around.kind == "module":
                     call.internal = True
-                if opaque is not None:
-                    call.opaque = opaque
+                if odd is not None:
+                    bypassed, call.opaque = odd
+                    call.path = call.path if bypassed is None else bypassed
                 if around.children is NOTHING:
                     around.children = [call]
                 else:
                     around.children.append(call)
                 opened.group, opened.back = place, back
                 opened.first, opened.asked = func, -1 if below is None else below.f_lasti
-            else:
-                call = around.children[-1]
-                inputs = call.inputs
             if opened.viewing is not facts.view:  # to set a field of a Struct takes longer than to read it
                 opened.viewing = facts.view
-            self._ran.append(func)
-            self._ran_in.append(call)
+            self._order.append((func, call))
             if not first:
                 if func is _DETACH:
                     return None
                 call.type = kind
-            made, written, number, steady = self._made, self._written, opened.number, recorder.steady
-            names, leading = facts.names, facts.leading
+            leading = facts.leading
             i = 0  # as in module_calls.py, without zip
             for arg in args[:leading]:
-                where = names[i]
+                where = facts.names[i]
                 i += 1
-                if type(arg) is _Tensor and not written:
-                    entry = made.get(id(arg))
-                    if entry is not None and entry[0]() is arg:
-                        source: Any = entry[1]
-                        if source is call:  # made by an earlier part of the same expression
-                            continue
-                        if entry[2] > number or (source := self._given(opened, arg, source)):
-                            shown = entry[3]
-                            if not steady or arg.requires_grad is not shown.requires_grad:
-                                shown = spec(arg)
-                            inputs.append(Value(where, shown, source))  # a label at the end
-                            continue
+                source: Any
+                if type(arg) is _Tensor and not self._written:
+                    entry = self._made.get(id(arg))
+                    if entry is not None:
+                        alive, source, number, shown = entry
+                        if alive() is arg:
+                            if source is call:  # made by an earlier part of the same expression
+                                continue
+                            if number > opened.number or (source := self._given(opened, arg, source)):
+                                if not recorder.steady or arg.requires_grad is not shown.requires_grad:
+                                    shown = plain_spec(arg)
+                                inputs.append(Value(where, shown, source))  # a label at the end
+                                continue
                 _input(recorder, opened, call, where, arg, first)
             if first and len(args) > leading:
                 # all others at once: `assembly` makes a Value of each, with its text, at the end of the run
@@ -191,24 +188,24 @@ class OperationMode(QuietMode):
         return opened.input_label(tensor) or maker
 
 
-def _is_inner(recorder: Recorder, opened: OpenCall, frame: FrameType | None, facts: Facts, args: Any) -> bool:
+def _is_inner(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any) -> bool:
     """Whether an operation is one of those inside torch.nn's own forwards that nobody asked for.
 
     Not so if it reads another module's parameters, writes what others may see, or is in an autograd.Function.
     """
     if facts.written and not _writes_alone(recorder, opened, facts, args):
         return False
-    if not _reads_own(recorder.modules.owner_paths, opened.call.path, args):
+    if not _reads_own(recorder.modules.owner_paths, opened.call.path, args[: facts.tensors]):
         return False
     wanted = opened.frame
     try:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks, or a function that it calls
-        if frame is not None and frame.f_code is not FUNCTION_APPLY:
-            if _get_frame(4) is wanted:
-                return True
-            if _get_frame(5) is wanted:
-                return frame.f_back is not None and frame.f_back.f_code is not FUNCTION_APPLY
+        if _get_frame(4) is wanted:
+            return True
+        if _get_frame(5) is wanted:
+            return _get_frame(2).f_code is not FUNCTION_APPLY
     except ValueError:  # no module runs: an interrupt has left the call that is open
         pass
+    frame: FrameType | None = _get_frame(2)
     while frame is not wanted:
         if frame is None or frame.f_code is FUNCTION_APPLY:
             return False
@@ -239,15 +236,17 @@ def _reads_own(owners: Mapping[int, Collection[str]], path: str, args: Iterable[
     """Whether the parameters that an operation takes are those of the module whose forward runs."""
     for arg in args:
         kind = type(arg)
-        if kind is _Tensor or kind in _TEXT_LATER:
+        if kind is _Tensor:
             continue
-        if kind is list:
+        if kind is _Parameter:
+            owned = owners.get(id(arg))
+            if owned is not None and path not in owned:
+                return False
+        elif kind is list:
             if not _reads_own(owners, path, arg):
                 return False
-        else:  # a Parameter, or one of a tensor subclass
-            owned = owners.get(id(arg))
-            if owned is not None and path not in owned and isinstance(arg, nn.Parameter):
-                return False
+        elif arg is not None and isinstance(arg, _Parameter) and path not in owners.get(id(arg), (path,)):
+            return False  # of a tensor subclass
     return True
 
 

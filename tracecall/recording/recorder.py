@@ -46,10 +46,11 @@ class Recorder:
         self.sources = Sources(self.modules.tensor_labels)
         # while the model runs, a Call's site is a Place and a Value's source the Call that made it: told at the end
         self.places: dict[int, tuple[CodeType, dict[int, Place]]] = {}  # by the code's id and by the instruction
-        self.ran: list[Any] = []  # the aten operations, in their order
-        self.ran_in: list[Call | None] = []  # the operation that each belongs to, if it has one
+        # the aten operations in their order, each with the operation that it belongs to, if it has one
+        self.operation_order: list[tuple[Any, Call | None]] = []
         self.bypasses: dict[str, Place] = {}
-        self.known = {id(module): Known(module, path) for path, module in self.modules.by_path.items()}
+        every = operations == "all"
+        self.known = {id(module): Known(module, path, every) for path, module in self.modules.by_path.items()}
         self.missed: list[Call] = []  # pre-hooks of the call that begins, which could not be watched
         self.missed_before: list[tuple[Call, int, list[Call]]] = []  # (call, its place among the children, pre-hooks)
         self.output: Any = None  # what the run returned, until it was compared
@@ -145,11 +146,6 @@ class Recorder:
         mode.__enter__()
         return mode
 
-    @property
-    def operation_order(self) -> list[tuple[Any, Call | None]]:
-        """The aten operations in their order, each with the operation that it belongs to, if it has one."""
-        return list(zip(self.ran, self.ran_in, strict=True))
-
     # where calls belong
 
     def places_in(self, code: CodeType) -> dict[int, Place]:
@@ -191,7 +187,7 @@ class Recorder:
                 from tracecall.recording.hook_calls import missed_calls
 
                 self.missed = missed_calls(module, path, watchers)
-        known = self.known[id(module)] = Known(module, path)
+        known = self.known[id(module)] = Known(module, path, self.operations == "all")
         return known
 
     def _forward_runs(self, frame: FrameType) -> None:

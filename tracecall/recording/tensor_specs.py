@@ -24,23 +24,28 @@ _latest: dict[tuple[Any, ...], tuple[torch.dtype, bool, torch.device | None, Ten
 
 def spec(tensor: torch.Tensor) -> TensorSpec:
     """Shape, dtype and device of any tensor (dense, sparse, quantized, nested, meta or a subclass)."""
-    if type(tensor) is torch.Tensor or type(tensor) in PLAIN_TENSORS:  # mostly the first; a set hashes the type
-        try:
-            extent = tensor.shape if tensor.is_contiguous() else (tensor.shape, tensor.stride())
-            latest = _latest.get(extent)
-            if latest is not None:
-                dtype, requires_grad, device, known = latest
-                if (
-                    tensor.dtype is dtype
-                    and tensor.requires_grad is requires_grad
-                    and tensor.layout is _DENSE
-                    and (tensor.is_cpu if device is None else tensor.device == device)
-                ):
-                    return known
-            return _interned(tensor, extent)
-        except (RuntimeError, TypeError):  # nested and CSR tensors lack some of these, symbolic sizes cannot be hashed
-            return _odd_spec(tensor)
+    if type(tensor) in PLAIN_TENSORS:
+        return plain_spec(tensor)
     with torch._C.DisableTorchFunctionSubclass():
+        return _odd_spec(tensor)
+
+
+def plain_spec(tensor: torch.Tensor) -> TensorSpec:
+    """The same of a tensor whose type is one of PLAIN_TENSORS."""
+    try:
+        extent = tensor.shape if tensor.is_contiguous() else (tensor.shape, tensor.stride())
+        latest = _latest.get(extent)
+        if latest is not None:
+            dtype, requires_grad, device, known = latest
+            if (
+                tensor.dtype is dtype
+                and tensor.requires_grad is requires_grad
+                and tensor.layout is _DENSE
+                and (tensor.is_cpu if device is None else tensor.device == device)
+            ):
+                return known
+        return _interned(tensor, extent)
+    except (RuntimeError, TypeError):  # nested and CSR tensors lack some of these, symbolic sizes cannot be hashed
         return _odd_spec(tensor)
 
 
