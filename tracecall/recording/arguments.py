@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import torch
 
@@ -53,12 +55,16 @@ def value(
 
 def outputs(sources: Sources, call: Call, output: object) -> None:
     """Set a call's output, and remember it as the maker of each tensor in it."""
-    made = sources.made
     if isinstance(output, (tuple, list)) and _several(output):
-        call.output = [Value(where, made(leaf, call)) for where, leaf in zip(_ROW, output)]  # noqa: B905  # more names
+        made, number, row = sources.made_by, sources.next_number(), []
+        for where, leaf in zip(_ROW, output):  # noqa: B905  # more names
+            shown = tensor_specs.plain_spec(leaf)
+            made[id(leaf)] = (weakref.ref(leaf), call, number, shown)
+            row.append(Value(where, shown))
+        call.output = row
         return
     call.output = [
-        Value(name, made(leaf, call) if isinstance(leaf, torch.Tensor) else values.short(leaf))
+        Value(name, sources.made(leaf, call) if isinstance(leaf, torch.Tensor) else values.short(leaf))
         for name, leaf in values.parts("", output)
     ]
 
@@ -66,7 +72,7 @@ def outputs(sources: Sources, call: Call, output: object) -> None:
 _ROW = tuple(f"[{i}]" for i in range(values.LEAVES))
 
 
-def _several(output: tuple[object, ...] | list[object]) -> bool:
+def _several(output: tuple[object, ...] | list[object]) -> TypeGuard[Sequence[torch.Tensor]]:
     """Whether this is nothing but tensors in a row, as chunk returns them: there is nothing to look for in it."""
     row = type(output) in (tuple, list) and 0 < len(output) <= values.LEAVES
     return row and PLAIN_TENSORS.issuperset(map(type, output))

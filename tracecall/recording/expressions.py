@@ -102,7 +102,7 @@ def look_around(recorder: Recorder, thread: Thread, frame: FrameType) -> Spot | 
     paths = [path for one in forwards if (path := bypassed_module(recorder, one, opened)) is not None]
     bypassed = next(iter(paths), None) if found is None else found[1]
     if wanted is not None and opened.call.kind == "module" and bypassed is None and opaque is None:
-        opened.body, opened.places = last, recorder.places_in(last.f_code)
+        recorder.runs_in(opened, last)
     whole = last if chosen is None else chosen
     asked = -1 if whole is last or whole.f_back is None else whole.f_back.f_lasti
     return opened, whole, below, asked, bypassed, opaque

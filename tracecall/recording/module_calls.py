@@ -92,46 +92,44 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
     functions_watched, no_torch_function = torch._C._len_torch_function_stack, torch._C.DisableTorchFunction
     local, sources = recorder.local, recorder.sources
     owner = recorder._owner_thread
-    owner_stack, no_thread = owner.stack, Thread()
+    # while something is open in it the recording is active: that need not be asked there
+    owner_stack, no_thread, nobody = owner.stack, Thread(), recorder.outside
     made, written, find, next_number = sources.made_by, sources.written_by, sources.find, sources.next_number
     labels = sources.labels
-    known_modules = recorder.known
+    ordinary, watched, missed = recorder.ordinary, recorder.watched, recorder.missed
     tensor_type, plain = torch.Tensor, PLAIN_TENSORS  # mostly the first, and a set would hash the type
     global_hooks = torch_module._global_forward_hooks
     wrapped = CALL_CODES[0]
 
     def before(module: nn.Module, args: tuple[Any, ...], frame: FrameType | None = None, quiet: bool = False) -> None:
-        if not recorder.active:
-            return
         thread = owner
         try:
             if functions_watched() and not quiet:  # a mode of the user's: what is asked of a tensor here is not for it
                 with no_torch_function():
                     recorder.before(module, args, frame or get_frame(2), True)
                 return
-            known: Any = known_modules.get(id(module))  # a Known, or None until `look_around`
             stack = owner_stack
-            above: OpenCall | None = stack[-1] if stack else None
+            above: OpenCall | None
+            known: Any  # a Known, or None until `look_around`
             # mostly the forward that `__call__` runs in the innermost open call asks: no frame further out is looked
             # at, nor need this thread be looked up, since a frame runs in one
             try:
+                above = stack[-1]
                 asks: Any = get_frame(4)
-            except ValueError:  # a thread of the model's own that has only just begun
+            except (IndexError, ValueError):  # nothing is open, or a thread of the model's own has only just begun
                 above = asks = None
             if above is not None and (asks is above.body or (above.body is None and starts(above, asks))):
-                place = above.places.get(asks.f_lasti)
-                if place is not None and not (place.calls_module and known is not None and known.ordinary):
-                    place = None
+                place, known = above.callers.get(asks.f_lasti), ordinary.get(id(module))
             else:
-                place = None
+                place = known = None
                 found = recorder.thread()
-                if found is None:
+                if found is None or not recorder.active:
                     return
                 thread, stack = found, found.stack
                 above = stack[-1] if stack else None
             frame = frame or get_frame(2)  # `_call_impl`; 3 is `_wrapped_call_impl`, and 4 what called it
-            if place is None:
-                above, known, place = look_around(module, thread, frame, known)
+            if place is None or known is None:
+                above, known, place = look_around(module, thread, frame)
                 if known is None:
                     return  # not under the root
             inputs: list[Value] = []
@@ -187,7 +185,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             else:
                 above.call.children.append(call)
             stack.append(opened)
-            if recorder.missed:
+            if missed:
                 recorder.add_missed(call)
         except RecursionError:
             thread.busy = False
@@ -199,22 +197,22 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         """Whether this frame, the first to call a module in an open call, runs its forward: it is remembered then."""
         if not opened.runs(asks) or opened.call.opaque is not None:
             return False
-        opened.body, opened.places = asks, recorder.places_in(asks.f_code)
+        recorder.runs_in(opened, asks)
         return True
 
     def look_around(
-        module: nn.Module, thread: Thread, frame: FrameType, known: Known | None
+        module: nn.Module, thread: Thread, frame: FrameType
     ) -> tuple[OpenCall | None, Known | None, Place | None]:
         """The open call that a call belongs to, what is known of its module, and where it was made.
 
         Nothing is known of a module that is not under the root.
         """
         above: OpenCall | None = thread.stack[-1] if thread.stack else None
+        known = recorder.known.get(id(module))
         if above is not None and known is not None and (caller := above.body) is not None:
             back = frame.f_back
             if back is not None and back.f_back is caller and back.f_code is wrapped:
-                place = place_of(caller, above.places)
-                place.calls_module = True
+                place = above.callers[caller.f_lasti] = place_of(caller, above.places)
                 return above, known, place
         caller = caller_of(frame)
         direct = False
@@ -223,7 +221,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
             if not direct:
                 above = innermost(recorder.sources, thread, caller)
             elif above.call.opaque is None:
-                above.body, above.places = caller, recorder.places_in(caller.f_code)  # type: ignore[union-attr]  # not None
+                recorder.runs_in(above, caller)  # type: ignore[arg-type]  # not None
         if known is None:
             if above is None and id(module) not in recorder.modules.paths:
                 return None, None, None
@@ -233,16 +231,17 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
         return above, known, None if caller is None else place_of(caller, recorder.places_in(caller.f_code))
 
     def after(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
-        if not recorder.active:
-            return
         thread, stack = owner, owner_stack
         try:
-            opened = stack[-1] if stack else None
+            try:
+                opened = stack[-1]
+            except IndexError:
+                opened = nobody
             # the arguments are a tuple of this one call, so this is it, in this thread; unless there are none
-            if opened is None or opened.args is not args or not args:
+            if opened.args is not args or not args:
                 thread = getattr(local, "thread", no_thread)
                 stack = thread.stack
-                if not stack:
+                if not stack or not recorder.active:
                     return
                 opened = stack[-1]
                 if opened.args is not args or not args:  # another call, or a hook has replaced them
@@ -250,9 +249,10 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                     # a forward that raised: torch gives (module, args, output), from `_call_impl` itself
                     run = frame if output is _RAISED else frame.f_back
                     if opened.frame is not run:
-                        opened = unwind(recorder.sources, thread, run)
-                        if opened is None:
+                        own = unwind(recorder.sources, thread, run)
+                        if own is None:
                             return
+                        opened = own
             if output is _RAISED:
                 failed(recorder.sources, opened, sys.exception())
                 if not always_called(module):
@@ -271,11 +271,11 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                         alive, shown = reference(output), plain_spec(output)
                     elif not recorder.steady or output.requires_grad is not shown.requires_grad:  # type: ignore[union-attr]
                         shown = plain_spec(output)  # type: ignore[arg-type]  # made inside, or handed through; as above
-                call.output = shown  # a list of a Value at the end
+                call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
                 made[key] = (alive, call, next_number() if written else opened.number, shown)
             else:
                 returned(recorder.sources, thread, opened, output)
-            if recorder.watched and (
+            if watched and (
                 module._forward_hooks or (len(global_hooks) > 1 and not all(map(is_own, global_hooks.values())))
             ):
                 opened.body = None  # it has ended, and so have its local variables

@@ -32,6 +32,7 @@ class OpenCall(Struct, eq=False):
     arguments: dict[int, str] | None = None  # names of tensors, by id: alive as long as the frame; see `named`
     body: FrameType | None = None  # the frame of its forward, once it was seen to be that; nothing is between the two
     places: Any = None  # dict[int, Place]: those in the code of that frame, by the instruction
+    callers: Any = None  # and those of them from which a module's `__call__` was seen to run, with nothing between
     failures: list[Call] | None = None  # calls inside that raised
     raising: BaseException | None = None  # what the last of them raised, while it may still pass through
     returned: bool = False  # forward did; the module's own hooks may still run

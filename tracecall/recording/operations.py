@@ -58,11 +58,10 @@ class OperationMode(QuietMode):
         brief = opened is not None and opened.inner and _is_inner(recorder, opened, facts, args)
         call = None if brief else self._begin(facts, args, kwargs, _get_frame(1), opened)
         try:
-            run = facts.run
             if facts.composite and is_inference_mode_enabled():
-                output = run_composite(run, args, kwargs)
+                output = run_composite(facts.run, args, kwargs)
             else:
-                output = run(*args, **kwargs) if kwargs else run(*args)
+                output = facts.run(*args, **kwargs) if kwargs else facts.run(*args)
         except BaseException as error:
             if brief:
                 call = self._begin(facts, args, kwargs, _get_frame(1), opened)
@@ -95,8 +94,7 @@ class OperationMode(QuietMode):
 
     def _begin(self, facts: Facts, args: Any, kwargs: Any, frame: FrameType, opened: OpenCall | None) -> Call | None:
         """The operation that this aten operation belongs to: the last one, or a new child of the open call."""
-        recorder, thread = self._recorder, self._thread
-        thread.busy = True
+        recorder = self._recorder
         try:
             odd = None
             if opened is not None and frame is (body := opened.body):
@@ -107,7 +105,7 @@ class OperationMode(QuietMode):
                 if near_by is not None and opened is not None:
                     last, below, back = near_by
                 else:
-                    found = look_around(recorder, thread, frame)
+                    found = look_around(recorder, self._thread, frame)
                     if not isinstance(found, tuple):
                         return found
                     opened, last, below, back, *odd = found
@@ -159,14 +157,14 @@ class OperationMode(QuietMode):
                                     shown = plain_spec(arg)
                                 inputs.append(Value(where, shown, source))  # a label at the end
                                 continue
-                _input(recorder, opened, call, where, arg, first)
+                _input(recorder, self._thread, opened, call, where, arg, first)
             if first and len(args) > leading:
                 # all others at once: `assembly` makes a Value of each, with its text, at the end of the run
                 inputs.append(Value(facts.others, args[leading:]))  # type: ignore[arg-type]
             if kwargs:
                 for where, arg in kwargs.items():
                     if type(arg) not in _TEXT_LATER:
-                        _input(recorder, opened, call, where, arg, first)
+                        _input(recorder, self._thread, opened, call, where, arg, first)
                     elif first:
                         inputs.append(Value(where, arg))
             return call
@@ -175,8 +173,6 @@ class OperationMode(QuietMode):
         except Exception as error:
             recorder.broke(error)
             return None
-        finally:
-            thread.busy = False
 
     def _given(self, opened: OpenCall, tensor: torch.Tensor, maker: Call) -> Call | str | None:
         """The source of a tensor that was made before the open call began: one that it was given is an input of it.
@@ -243,27 +239,31 @@ def _reads_own(owners: Mapping[int, Collection[str]], path: str, args: Iterable[
             if owned is not None and path not in owned:
                 return False
         elif kind is list:
-            if not _reads_own(owners, path, arg):
+            if arg and type(arg[0]) is not int and not _reads_own(owners, path, arg):  # mostly sizes
                 return False
         elif arg is not None and isinstance(arg, _Parameter) and path not in owners.get(id(arg), (path,)):
             return False  # of a tensor subclass
     return True
 
 
-def _input(recorder: Recorder, opened: OpenCall, call: Call, where: str, arg: Any, first: bool) -> None:
+def _input(recorder: Recorder, thread: Thread, opened: OpenCall, call: Call, where: str, arg: Any, first: bool) -> None:
     """Add what an aten operation took from outside of its expression."""
     kind = type(arg)
-    if kind in PLAIN_TENSORS:
-        _tensor_input(recorder, opened, call, where, arg)
-    elif kind in _TEXT_LATER or values.plain(arg):
-        if first:  # as above
-            call.inputs.append(Value(where, arg))
-    else:
-        for name, leaf in values.parts(where, arg):
-            if isinstance(leaf, torch.Tensor):
-                _tensor_input(recorder, opened, call, name, leaf)
-            elif first:
-                call.inputs.append(Value(name, values.short(leaf)))
+    thread.busy = True  # a container's own code may run
+    try:
+        if kind in PLAIN_TENSORS:
+            _tensor_input(recorder, opened, call, where, arg)
+        elif kind in _TEXT_LATER or values.plain(arg):
+            if first:  # as above
+                call.inputs.append(Value(where, arg))
+        else:
+            for name, leaf in values.parts(where, arg):
+                if isinstance(leaf, torch.Tensor):
+                    _tensor_input(recorder, opened, call, name, leaf)
+                elif first:
+                    call.inputs.append(Value(name, values.short(leaf)))
+    finally:
+        thread.busy = False
 
 
 def _tensor_input(recorder: Recorder, opened: OpenCall, call: Call, where: str, tensor: torch.Tensor) -> None:

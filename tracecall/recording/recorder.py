@@ -46,11 +46,13 @@ class Recorder:
         self.sources = Sources(self.modules.tensor_labels)
         # while the model runs, a Call's site is a Place and a Value's source the Call that made it: told at the end
         self.places: dict[int, tuple[CodeType, dict[int, Place]]] = {}  # by the code's id and by the instruction
+        self.callers: dict[int, dict[int, Place]] = {}  # those from which a module was called, in the same way
         # the aten operations in their order, each with the operation that it belongs to, if it has one
         self.operation_order: list[tuple[Any, Call | None]] = []
         self.bypasses: dict[str, Place] = {}
         every = operations == "all"
         self.known = {id(module): Known(module, path, every) for path, module in self.modules.by_path.items()}
+        self.ordinary = {key: known for key, known in self.known.items() if known.ordinary}
         self.missed: list[Call] = []  # pre-hooks of the call that begins, which could not be watched
         self.missed_before: list[tuple[Call, int, list[Call]]] = []  # (call, its place among the children, pre-hooks)
         self.output: Any = None  # what the run returned, until it was compared
@@ -83,7 +85,7 @@ class Recorder:
         with _lock:
             _recording_threads[self._owner] = _recording_threads.get(self._owner, 0) + 1
         try:
-            self.watched = user_hooks.watch(list(self.modules.by_path.values()), self._run_hook, is_own)
+            self.watched.extend(user_hooks.watch(list(self.modules.by_path.values()), self._run_hook, is_own))
             self._hooks.attach(self.before, self._after)
             user_hooks.listen(self._heard)
             if self.operations != "none":
@@ -119,7 +121,7 @@ class Recorder:
             for call in self.calls:
                 if call.error is not None and error is None:
                     caught(call)
-            self.watched = []
+            self.watched.clear()
             # the hooks refer to this object and it to them: without this, only the garbage collector would free both
             del self.before, self._after, self._direct_calls
 
@@ -127,6 +129,7 @@ class Recorder:
         """The recorder failed: the model goes on undisturbed, and whoever asked for the trace is told at the end."""
         self.active = False
         self.broken = error
+        self._owner_thread.stack.clear()  # of what is open there nothing more is heard
 
     def empty_trace(self) -> Trace:
         """What a reader holds until the recording ends."""
@@ -155,6 +158,12 @@ class Recorder:
             found = self.places[id(code)] = (code, {})  # the code is kept, so that its id stays its own
         return found[1]
 
+    def runs_in(self, opened: OpenCall, frame: FrameType) -> None:
+        """The forward of an open call was seen to run in this frame, with nothing between the two."""
+        code = frame.f_code
+        opened.body, opened.places = frame, self.places_in(code)
+        opened.callers = self.callers.setdefault(id(code), {})
+
     def thread(self) -> Thread | None:
         """What this thread has open; None for a thread that belongs to another recording."""
         thread: Thread | None = getattr(self.local, "thread", None)
@@ -182,13 +191,20 @@ class Recorder:
         if path is None:
             watchers = user_hooks.watch([module], self._run_hook, is_own, scope="module")
             self.watched.extend(watchers)
-            path = self.modules.add(module, above.call.path if above else "", lambda key: self.known.pop(key, None))
+            path = self.modules.add(module, above.call.path if above else "", self._forget)
             if watchers:
                 from tracecall.recording.hook_calls import missed_calls
 
-                self.missed = missed_calls(module, path, watchers)
+                self.missed.extend(missed_calls(module, path, watchers))
         known = self.known[id(module)] = Known(module, path, self.operations == "all")
+        if known.ordinary:
+            self.ordinary[id(module)] = known
         return known
+
+    def _forget(self, key: int) -> None:
+        """A module that a forward built is gone, and its id free for another."""
+        self.known.pop(key, None)
+        self.ordinary.pop(key, None)
 
     def _forward_runs(self, frame: FrameType) -> None:
         """A forward of the model begins: in the frame that `__call__` runs it in, or called directly."""
@@ -241,5 +257,5 @@ class Recorder:
 
     def add_missed(self, call: Call) -> None:
         """Pre-hooks that will run unwatched in this call, which has just begun: after the user's global ones."""
-        self.missed_before.append((call, len(torch_module._global_forward_pre_hooks) - 1, self.missed))
-        self.missed = []
+        self.missed_before.append((call, len(torch_module._global_forward_pre_hooks) - 1, self.missed[:]))
+        self.missed.clear()

@@ -30,7 +30,6 @@ class Place(Struct, eq=False, gc=False):
 
     code: CodeType
     lasti: int
-    calls_module: bool = False  # a module's `__call__` was seen to run from here, with nothing between
 
 
 def place_of(frame: FrameType, known: dict[int, Place]) -> Place:
