@@ -11,7 +11,8 @@ For each model, medians of several measurements (`--rounds`), with the least and
   code stay in the processor's caches; and called once a round after all other modules, in the order of the model's
   calls, as cold as in the model. The first is the yardstick that the project named; the second tells how much of the
   distance to it is the caches'. `alike as one` gives modules of equal type, configuration and input shapes the median
-  of their group on both sides: they do the same work, and their order among themselves is noise.
+  of their group on both sides: they do the same work, and their order among themselves is noise. How much noise tells
+  the loop itself: its every other round beside those between.
 
 Both kinds of running alone are interleaved with the measurements, so that a change of the machine's speed meets all.
 One thread unless told otherwise: where other programs run, two threads that wait for each other measure the scheduler.
@@ -148,6 +149,9 @@ def report(name: str, make: Callable[[], tuple[nn.Module, torch.Tensor]], rounds
         print(f"  {len(ours)} modules of more than 20 µs: too few for an order")
         return
     print(f"  Spearman over {len(ours)} modules of more than 20 µs   bound: at least 0.95")
+    halves = [[statistics.median(loop[path][half::2]) for path in ours] for half in (0, 1) if rounds > 1]
+    if halves:
+        print(f"    torch.utils.benchmark beside itself      {spearman(*halves):.3f}   every other round")
     for label, times_alone in (
         ("alone in a loop (torch.utils.benchmark)", loop),
         ("alone in the model's order", ordered),
