@@ -128,5 +128,6 @@ def goes_on(last: Call, opened: OpenCall, facts: Facts, below: FrameType | None)
         return False
     if last.opaque or (below is not None and not str(below.f_globals.get("__name__")).startswith("torch")):
         return True
-    begins = facts.func is opened.first and opened.asked == (-1 if below is None else below.f_lasti)
+    _, _, first, asked = opened.began
+    begins = facts is first and asked == (-1 if below is None else below.f_lasti)
     return not begins or (facts.view and opened.viewing)

@@ -51,7 +51,7 @@ def _names(forward: Callable[..., Any] | None, kind: Any) -> ForwardNames:
 class Known:
     """What does not change from one call of a module to the next."""
 
-    __slots__ = ("full", "inner", "names", "opaque", "ordinary", "parameters", "path", "room", "type")
+    __slots__ = ("full", "names", "opaque", "ordinary", "own", "parameters", "path", "room", "type")
 
     def __init__(self, module: nn.Module, path: str, every: bool) -> None:
         self.path = path
@@ -68,9 +68,11 @@ class Known:
         self.opaque = opaque(module)
         self.ordinary = type(module).__call__ is nn.Module.__call__  # it has no `__call__` of its own
         # `every` operation may be asked for, those in torch.nn's own forwards too
-        self.inner = self.names.home == "torch" and path != "" and self.opaque is None and not every
-        if self.inner and getattr(module.forward, "__code__", None) is FUNCTION_APPLY:
-            self.inner = False  # written in torch, but what it runs is the user's
+        inner = self.names.internal and path != "" and self.opaque is None and not every
+        if inner and getattr(module.forward, "__code__", None) is FUNCTION_APPLY:
+            inner = False  # written in torch, but what it runs is the user's
+        tensors = module._parameters.values()
+        self.own = frozenset(id(tensor) for tensor in tensors if tensor is not None) if inner else None
 
 
 def caller_of(frame: FrameType) -> FrameType | None:
@@ -140,7 +142,7 @@ def make_hooks(recorder: Recorder) -> tuple[Callable[..., None], Callable[..., N
                 recorder.steady = False  # what it changes of a tensor is not heard
             if above is None:
                 above = recorder.adopt(thread, call)
-            opened = OpenCall(call, module, frame, next_number(), known.names, args, known.inner)
+            opened = OpenCall(call, module, frame, next_number(), known.names, args, known.own)
             given, names = len(args), known.parameters
             source: Any
             if given <= known.room:

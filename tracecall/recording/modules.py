@@ -144,7 +144,7 @@ def _extra_repr(module: nn.Module) -> str:
 class ForwardNames:
     """How arguments of one forward are called."""
 
-    __slots__ = ("full", "home", "homes", "keywords", "names", "starred", "starred_keywords")
+    __slots__ = ("full", "home", "homes", "internal", "keywords", "names", "starred", "starred_keywords")
 
     def __init__(self, forward: object, bound: bool = False, kind: type | None = None) -> None:
         self.names: tuple[str, ...] = ()
@@ -153,6 +153,7 @@ class ForwardNames:
         self.keywords: frozenset[str] = frozenset()  # that may be given by name
         self.full = -1  # how many positional arguments leave no room for keyword arguments, if any number does
         self.home = home_of(forward)
+        self.internal = self.home == "torch"
         # packages whose code is the module's own: of the forward, and of the classes that it inherits from
         written = {cls.__module__.partition(".")[0] for cls in (kind.__mro__ if kind is not None else ())}
         self.homes = frozenset() if self.home == "torch" else frozenset({self.home, *written} - {"torch", "builtins"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import FrameType
 from typing import Any
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 from torch import nn
 
 from tracecall.calls import Call
+from tracecall.recording.aten import Facts
 from tracecall.recording.modules import ForwardNames
 from tracecall.recording.sites import Place
 
@@ -28,7 +30,8 @@ class OpenCall(Struct, eq=False):
     number: int
     names: ForwardNames
     args: tuple[Any, ...] | None = None  # of a module's call: the very object that torch gives to all its hooks
-    inner: bool = False  # a forward of torch.nn's own, below the root: nobody asked for its operations
+    # of a forward of torch.nn's own, below the root, whose operations nobody asked for: the ids of its parameters
+    own: Collection[int] | None = None
     arguments: dict[int, str] | None = None  # names of tensors, by id: alive as long as the frame; see `named`
     body: FrameType | None = None  # the frame of its forward, once it was seen to be that; nothing is between the two
     places: Any = None  # dict[int, Place]: those in the code of that frame, by the instruction
@@ -36,10 +39,10 @@ class OpenCall(Struct, eq=False):
     failures: list[Call] | None = None  # calls inside that raised
     raising: BaseException | None = None  # what the last of them raised, while it may still pass through
     returned: bool = False  # forward did; the module's own hooks may still run
-    group: Place | None = None  # the expression whose operations belong together
-    back: int = -1  # and the instruction from which its function was called; -1 in the forward itself
-    first: Any = None  # the aten operation that began it
-    asked: int = -1  # and the instruction, of the function that the expression calls, that asked for it
+    # the expression whose operations belong together, the instruction from which its function was called (-1 in the
+    # forward itself), the aten operation that began it, and the instruction, of the function that the expression
+    # calls, that asked for it
+    began: tuple[Place | None, int, Facts | None, int] = (None, -1, None, -1)
     viewing: bool = False  # and whether only views have run since
     written: set[int] | None = None  # storages written in place, where somebody wants to know
     own_forward: FrameType | None = None  # the frame that runs its forward under a decorator, once found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from tracecall.recording.recorder import Recorder
 
 _DETACH = torch.ops.aten.detach.default  # after another operation: autograd keeps its result for the backward pass
-_get_frame, _Tensor, _Parameter = sys._getframe, torch.Tensor, nn.Parameter  # looked up at every operation
+_get_frame, _Tensor, _reference = sys._getframe, torch.Tensor, weakref.ref  # looked up at every operation
 _TEXT_LATER = frozenset({int, float, bool, type(None), complex})  # their text is made at the end of the run
+
+# (its facts, args, kwargs, the frame that asked for it, the innermost open call) -> the operation
+Begin = Callable[[Facts, Any, Any, FrameType, OpenCall | None], Call | None]
 
 
 class OperationMode(QuietMode):
@@ -41,10 +44,9 @@ class OperationMode(QuietMode):
     def __init__(self, recorder: Recorder, thread: Thread) -> None:
         super().__init__()
         self._recorder, self._thread = recorder, thread
-        sources = recorder.sources
-        self._made, self._written, self._next_number = sources.made_by, sources.written_by, sources.next_number
+        self._made, self._next_number = recorder.sources.made_by, recorder.sources.next_number
         self._order = recorder.operation_order
-        self._owners = recorder.modules.owner_paths
+        self._begin = make_begin(recorder, thread)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         recorder, thread = self._recorder, self._thread
@@ -55,7 +57,7 @@ class OperationMode(QuietMode):
             recorder.steady = False  # from now on a tensor may be another than it was when it was made
         stack = thread.stack
         opened = stack[-1] if stack else None
-        brief = opened is not None and opened.inner and _is_inner(recorder, opened, facts, args)
+        brief = opened is not None and opened.own is not None and _is_inner(recorder, opened, facts, args)
         call = None if brief else self._begin(facts, args, kwargs, _get_frame(1), opened)
         try:
             if facts.composite and is_inference_mode_enabled():
@@ -79,7 +81,7 @@ class OperationMode(QuietMode):
                 if type(output) is _Tensor or type(output) in PLAIN_TENSORS:  # that of the last one is the expression's
                     shown = plain_spec(output)  # asks for no operation
                     call.output = shown  # type: ignore[assignment]  # a list of a Value at the end
-                    self._made[id(output)] = (weakref.ref(output), call, self._next_number(), shown)
+                    self._made[id(output)] = (_reference(output), call, self._next_number(), shown)
                 else:
                     thread.busy = True
                     outputs(recorder.sources, call, output)
@@ -92,9 +94,13 @@ class OperationMode(QuietMode):
                 thread.busy = False
         return output
 
-    def _begin(self, facts: Facts, args: Any, kwargs: Any, frame: FrameType, opened: OpenCall | None) -> Call | None:
-        """The operation that this aten operation belongs to: the last one, or a new child of the open call."""
-        recorder = self._recorder
+
+def make_begin(recorder: Recorder, thread: Thread) -> Begin:
+    """What finds the operation that an aten operation belongs to: the last one, or a new child of the open call."""
+    made, written, owners = recorder.sources.made_by, recorder.sources.written_by, recorder.modules.owner_paths
+    note, places_in = recorder.operation_order.append, recorder.places_in
+
+    def begin(facts: Facts, args: Any, kwargs: Any, frame: FrameType, opened: OpenCall | None) -> Call | None:
         try:
             odd = None
             if opened is not None and frame is (body := opened.body):
@@ -105,15 +111,16 @@ class OperationMode(QuietMode):
                 if near_by is not None and opened is not None:
                     last, below, back = near_by
                 else:
-                    found = look_around(recorder, self._thread, frame)
+                    found = look_around(recorder, thread, frame)
                     if not isinstance(found, tuple):
                         return found
                     opened, last, below, back, *odd = found
-                places = opened.places if last is opened.body else recorder.places_in(last.f_code)
-            func, kind, around = facts.func, facts.kind, opened.call
+                places = opened.places if last is opened.body else places_in(last.f_code)
+            kind, around = facts.kind, opened.call
             place = places.get(last.f_lasti) or place_of(last, places)
             # a helper that is called from two lines makes two operations
-            if opened.group is place and opened.back == back and goes_on(around.children[-1], opened, facts, below):
+            began = opened.began
+            if began[0] is place and began[1] == back and goes_on(around.children[-1], opened, facts, below):
                 first = False
                 call = around.children[-1]
                 inputs = call.inputs
@@ -121,7 +128,7 @@ class OperationMode(QuietMode):
                 first, inputs = True, []
                 # a Site is made of the place at the end of the run
                 call = Call("operation", around.path, "", kind, inputs, NOTHING, place, children=NOTHING)  # type: ignore[arg-type]
-                if opened.names.home == "torch" and around.kind == "module":
+                if opened.names.internal and around.kind == "module":
                     call.internal = True
                 if odd is not None:
                     bypassed, call.opaque = odd
@@ -130,13 +137,12 @@ class OperationMode(QuietMode):
                     around.children = [call]
                 else:
                     around.children.append(call)
-                opened.group, opened.back = place, back
-                opened.first, opened.asked = func, -1 if below is None else below.f_lasti
+                opened.began = place, back, facts, -1 if below is None else below.f_lasti
             if opened.viewing is not facts.view:  # to set a field of a Struct takes longer than to read it
                 opened.viewing = facts.view
-            self._order.append((func, call))
+            note((facts.func, call))
             if not first:
-                if func is _DETACH:
+                if facts.func is _DETACH:
                     return None
                 call.type = kind
             leading = facts.leading
@@ -145,26 +151,29 @@ class OperationMode(QuietMode):
                 where = facts.names[i]
                 i += 1
                 source: Any
-                if type(arg) is _Tensor and not self._written:
-                    entry = self._made.get(id(arg))
+                if type(arg) is _Tensor and not written:
+                    entry = made.get(id(arg))
                     if entry is not None:
                         alive, source, number, shown = entry
                         if alive() is arg:
                             if source is call:  # made by an earlier part of the same expression
                                 continue
-                            if number > opened.number or (source := self._given(opened, arg, source)):
+                            if number <= opened.number:  # before the open call began: if it was given, it is an input
+                                # of a parameter there is more to tell
+                                source = None if id(arg) in owners else opened.input_label(arg) or source
+                            if source is not None:
                                 if not recorder.steady or arg.requires_grad is not shown.requires_grad:
                                     shown = plain_spec(arg)
                                 inputs.append(Value(where, shown, source))  # a label at the end
                                 continue
-                _input(recorder, self._thread, opened, call, where, arg, first)
+                _input(recorder, thread, opened, call, where, arg, first)
             if first and len(args) > leading:
                 # all others at once: `assembly` makes a Value of each, with its text, at the end of the run
                 inputs.append(Value(facts.others, args[leading:]))  # type: ignore[arg-type]
             if kwargs:
                 for where, arg in kwargs.items():
                     if type(arg) not in _TEXT_LATER:
-                        _input(recorder, self._thread, opened, call, where, arg, first)
+                        _input(recorder, thread, opened, call, where, arg, first)
                     elif first:
                         inputs.append(Value(where, arg))
             return call
@@ -174,14 +183,7 @@ class OperationMode(QuietMode):
             recorder.broke(error)
             return None
 
-    def _given(self, opened: OpenCall, tensor: torch.Tensor, maker: Call) -> Call | str | None:
-        """The source of a tensor that was made before the open call began: one that it was given is an input of it.
-
-        None for a parameter, of which there is more to tell.
-        """
-        if id(tensor) in self._owners:
-            return None
-        return opened.input_label(tensor) or maker
+    return begin
 
 
 def _is_inner(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any) -> bool:
@@ -191,8 +193,12 @@ def _is_inner(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any) -> 
     """
     if facts.written and not _writes_alone(recorder, opened, facts, args):
         return False
-    if not _reads_own(recorder.modules.owner_paths, opened.call.path, args[: facts.tensors]):
-        return False
+    own: Any = opened.own
+    for arg in args[: facts.tensors]:
+        if id(arg) in own or type(arg) is _Tensor or arg is None:
+            continue
+        if not _is_own(recorder.modules.owner_paths, opened.call.path, arg):
+            return False
     wanted = opened.frame
     try:  # past the mode, the forward and torch's `inner`: mostly the forward itself asks, or a function that it calls
         if _get_frame(4) is wanted:
@@ -228,22 +234,12 @@ def _writes_alone(recorder: Recorder, opened: OpenCall, facts: Facts, args: Any)
     return storage is not None and not is_shared(storage)
 
 
-def _reads_own(owners: Mapping[int, Collection[str]], path: str, args: Iterable[Any]) -> bool:
-    """Whether the parameters that an operation takes are those of the module whose forward runs."""
-    for arg in args:
-        kind = type(arg)
-        if kind is _Tensor:
-            continue
-        if kind is _Parameter:
-            owned = owners.get(id(arg))
-            if owned is not None and path not in owned:
-                return False
-        elif kind is list:
-            if arg and type(arg[0]) is not int and not _reads_own(owners, path, arg):  # mostly sizes
-                return False
-        elif arg is not None and isinstance(arg, _Parameter) and path not in owners.get(id(arg), (path,)):
-            return False  # of a tensor subclass
-    return True
+def _is_own(owners: Mapping[int, Collection[str]], path: str, arg: Any) -> bool:
+    """Whether what an operation takes is, or holds, no parameter but those of the module whose forward runs."""
+    if type(arg) is list:
+        # mostly sizes
+        return not arg or type(arg[0]) is int or all(_is_own(owners, path, one) for one in arg)
+    return not isinstance(arg, nn.Parameter) or path in owners.get(id(arg), (path,))
 
 
 def _input(recorder: Recorder, thread: Thread, opened: OpenCall, call: Call, where: str, arg: Any, first: bool) -> None:
