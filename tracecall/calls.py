@@ -189,7 +189,9 @@ class Settings(Struct, omit_defaults=True):
 class Timing(Struct, omit_defaults=True):
     """The whole forward in nanoseconds, medians over `runs` each: with nothing attached, with clocks in hooks.
 
-    On an accelerator both last until the device has done its work; `device_ns` is that work alone.
+    On an accelerator both last until the device has done its work; `device_ns` is that work alone. `total_ns` is the
+    host time of the root's call, and `self_ns` all calls' own added up. In each run the two are equal; medians need not
+    be, where other work held up each run at other calls.
     """
 
     untraced_ns: Count
@@ -200,6 +202,8 @@ class Timing(Struct, omit_defaults=True):
     device_ns: Count | None = None
     device_spread_ns: Count = 0
     bound: Literal["launches", "device"] | None = None  # what limits it; None on the CPU
+    total_ns: Count | None = None
+    self_ns: Count | None = None
 
 
 class Finding(Struct, omit_defaults=True):

@@ -468,6 +468,27 @@ def test_medians_and_spreads_are_written_into_the_calls(two):
     assert trace.findings == []
 
 
+def test_medians_of_parts_need_not_add_up_to_that_of_the_whole(two):
+    """Each run was held up in another call: both sums are kept, so that a reader can be told."""
+    trace, paths, (root, a, b) = two
+    calls = runs(
+        [(root, 190, 180), (a, 120, 0), (b, 60, 0)],
+        [(root, 190, 180), (a, 20, 0), (b, 160, 0)],
+        [(root, 100, 80), (a, 20, 0), (b, 60, 0)],
+    )
+    add_times(trace, Samples([90] * 3, [95] * 3, calls, []), [], paths)
+    assert trace.timing is not None
+    assert (trace.timing.total_ns, trace.timing.self_ns) == (190, 10 + 20 + 60)
+
+
+def test_in_one_run_self_times_add_up_to_the_total(two):
+    """Exactly."""
+    trace, paths, (root, a, b) = two
+    add_times(trace, Samples([90], [95], runs([(root, 190, 150), (a, 90, 0), (b, 60, 0)]), []), [], paths)
+    assert trace.timing is not None
+    assert trace.timing.total_ns == trace.timing.self_ns == 190
+
+
 def test_the_whole_forward_has_its_own_medians(two):
     """Control runs and timing runs are never mixed."""
     trace, paths, (root, a, b) = two

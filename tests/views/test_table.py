@@ -72,6 +72,29 @@ def test_the_cnn_by_time():
         """)
 
 
+@pytest.mark.parametrize("added", [269_000, 331_000])
+def test_self_times_that_are_far_from_the_total_are_said_to_be(added):
+    """Whoever sorts by them would look for the rest."""
+    shown = measured()
+    assert shown.timing is not None
+    shown.timing.total_ns, shown.timing.self_ns = 300_000, added
+    assert text(shown, "self", width=80).split("\n\n")[0] == drawing(f"""
+        CNN   models/net.py:8   194,578 parameters   cpu   eval, inference mode
+        untraced 290.0 µs   traced 320.0 µs   medians of 100 runs
+        self times add up to {added / 1000} µs, not to 300.0 µs: other work held up each run at
+        other calls
+        """)
+
+
+@pytest.mark.parametrize("added", [None, 270_000, 300_000, 330_000])
+def test_self_times_that_nearly_add_up_need_no_word(added):
+    """A tenth is what medians may be apart; nor is there one for times that an older trace does not tell."""
+    shown = measured()
+    assert shown.timing is not None
+    shown.timing.total_ns, shown.timing.self_ns = 300_000, added
+    assert "add up" not in text(shown, "self")
+
+
 @pytest.mark.parametrize(
     ("depth", "expected"),
     [

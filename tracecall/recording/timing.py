@@ -183,6 +183,10 @@ def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None
         own = statistics.median(calls[i].total - calls[i].inside for calls in same)
         call.host_self_ns = max(0, round(own))  # what was taken out for the clocks may be a little too much
         call.samples, call.spread_ns = len(same), spread(totals)
+    if same:
+        roots = (call for call in trace.calls if call.thread is None and call.kind != "operation")
+        trace.timing.total_ns = sum(call.host_ns or 0 for call in roots)
+        trace.timing.self_ns = sum(call.host_self_ns or 0 for call in recorded)
     _add_operation_times(samples, order)
     for call in recorded:
         _fit_operations(call)

@@ -11,6 +11,8 @@ from tracecall.views.prose import prose
 
 MODULE, QUIET, TIME, BAD, NOTE = "bold", "dim", "cyan", "bold red", "yellow"
 
+FAR = 0.1  # of the total: where self times add up to so much less or more, that is said
+
 
 def header(trace: Trace, width: int) -> list[Text]:
     """What ran: model, where it was found, parameters, device, mode; then what timing it cost."""
@@ -30,6 +32,7 @@ def header(trace: Trace, width: int) -> list[Text]:
         of = max(times.untraced_ns, times.traced_ns)
         untraced, traced = labels.duration(times.untraced_ns, of), labels.duration(times.traced_ns, of)
         lines += apart([(f"untraced {untraced}   traced {traced}   {runs}", QUIET), (_verdict(times), NOTE)], width)
+        lines.extend(prose(_sums(times), width, NOTE))
     lines.extend(line for note in settings.notes for line in prose(note, width, NOTE))
     return lines
 
@@ -59,6 +62,15 @@ def _verdict(times: Timing) -> str:
     worked, wall = labels.duration(times.device_ns, of), labels.duration(times.untraced_ns, of)
     name = {"launches": "launches", "device": "the device"}[times.bound]
     return f"bound by {name}: the device worked {worked} of {wall}"
+
+
+def _sums(times: Timing) -> str:
+    """Said where self times do not nearly add up to the total: "self times add up to 2.0 ms, not to 5.9 ms: …"."""
+    if times.total_ns is None or times.self_ns is None or abs(times.self_ns - times.total_ns) <= FAR * times.total_ns:
+        return ""
+    of = max(times.self_ns, times.total_ns)
+    added, total = labels.duration(times.self_ns, of), labels.duration(times.total_ns, of)
+    return f"self times add up to {added}, not to {total}: other work held up each run at other calls"
 
 
 def _device(trace: Trace) -> str:
