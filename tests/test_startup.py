@@ -67,6 +67,33 @@ def test_the_import_log_shows_torch_where_it_is_imported() -> None:
     assert {"torch", "tracecall"} <= imported_by("-m", "tracecall", "run", "linear")
 
 
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_model_is_loaded_with_the_garbage_collector_as_it_was(tmp_path: Path, collects: bool) -> None:
+    """It is held only while torch is imported: a model's own file may make garbage, and what follows is measured."""
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import gc\nfrom torch import nn\nprint('while loading', gc.isenabled())\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        print('in forward', gc.isenabled())\n"
+        "        return x\n"
+    )
+    begin = f"import gc; gc.{'enable' if collects else 'disable'}(); import tracecall.cli; tracecall.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", begin, "run", f"{file}:Net", "--input", "2,3", "--repeat", "0"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert f"while loading {collects}" in said
+    assert f"in forward {collects}" in said
+    assert f"{not collects}" not in said
+
+
 def test_a_run_without_numpy_writes_nothing_on_stderr() -> None:
     """torch needs no numpy but warns where there is none; the core does without it, so its users never see that."""
     without_numpy = "import sys; sys.modules['numpy'] = None; import tracecall.cli; tracecall.cli.main()"

@@ -7,7 +7,6 @@ line. Numbers, texts and lists are as `tracecall.calls` has them; fields that it
 from __future__ import annotations
 
 import codecs
-import gc
 import io
 import math
 import os
@@ -24,6 +23,7 @@ import msgspec
 
 from tracecall.calls import FORMAT_VERSION, ModuleInfo, Trace
 from tracecall.errors import TracecallError
+from tracecall.garbage import no_collection
 from tracecall.writing import name_of, reason, write_whole
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -86,7 +86,7 @@ def load(path: str | Path, *, largest: int = LARGEST, upgrades: Mapping[int, Upg
     """Read a saved trace; what is none is a TracecallError. `largest` is in bytes of JSON, unzipped."""
     data = _read(path, largest)
     try:
-        with _room_for_recursion(), _no_collection():
+        with _room_for_recursion(), no_collection():
             return _decoded(path, data, upgrades)
     except RecursionError as error:
         raise _refused(path, f"it is nested deeper than {DEEPEST:,} calls") from error
@@ -253,18 +253,6 @@ def _unzipped(path: str | Path, data: bytes, largest: int) -> bytes:
 
 def _refused(path: str | Path, why: str) -> TracecallError:
     return TracecallError(f"{name_of(path)} is no whole saved trace ({why}); {_ADVICE}")
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """While a hundred thousand lists are made, none of them is garbage: looking for it takes as long as reading."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import typer
 
 from tracecall.cli.output import Progress, refuse
 from tracecall.cli.showing import Source
+from tracecall.garbage import no_collection
 
 if TYPE_CHECKING:
     from tracecall.loading import Target
@@ -101,8 +102,9 @@ def load_target(wanted: Wanted, progress: Progress, like: Target | None = None) 
     With `like` the inputs are that target's.
     """
     progress("loading torch")
-    from tracecall.loading import load
-    from tracecall.loading.inputs import Inputs
+    with no_collection():  # looking for garbage among torch's modules takes an eighth of importing them
+        from tracecall.loading import load
+        from tracecall.loading.inputs import Inputs
 
     progress(f"loading {wanted.model}")
     target = load(
