@@ -6,13 +6,13 @@ For each model, medians of several measurements (`--rounds`), with the least and
 
 - the corrected total beside the control run's median;
 - whether the self times add up to the total: in each run they do exactly, their medians do so about;
-- the order of the modules' times beside that of each module alone on the input that it had, over modules of more than
-  20 µs (Spearman's rank correlation). Alone in two ways: in a loop by torch.utils.benchmark, where weights, input and
-  code stay in the processor's caches; and called once a round after all other modules, in the order of the model's
-  calls, as cold as in the model. The first is the yardstick that the project named; the second tells how much of the
-  distance to it is the caches'. `alike as one` gives modules of equal type, configuration and input shapes the median
-  of their group on both sides: they do the same work, and their order among themselves is noise. How much noise tells
-  the loop itself: its every other round beside those between.
+- the order of the modules' times beside that which torch.utils.benchmark gives when the module runs alone on the
+  arguments that it had, over all modules of more than 20 µs, blocks as well as what they are made of (Spearman's rank
+  correlation). Alone in two ways: *in a loop*, where weights and input stay in the processor's caches; and *once at a
+  time*, before which as many bytes as the model's weights have gone through the caches and the input was newly made, as
+  in the model. The distance between the two is the caches'. `alike as one` gives modules of equal type, configuration
+  and input shapes the median of their group on both sides: they do the same work, and their order among themselves is
+  noise. How much noise tells each way beside itself: its every other round beside those between.
 
 Both kinds of running alone are interleaved with the measurements, so that a change of the machine's speed meets all.
 One thread unless told otherwise: where other programs run, two threads that wait for each other measure the scheduler.
@@ -22,8 +22,8 @@ against the sum of their kernels, which tests marked `cuda` check.
 """
 
 import argparse
+import copy
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,28 +36,25 @@ import tracecall
 from tracecall.calls import Trace
 
 LEAST_NS = 20_000
-PASSES = 10  # of all modules in the model's order, a round
 
-Inputs = dict[str, tuple[Any, ...]]
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+Inputs = dict[str, Given]
 Times = dict[str, list[float]]
 
 
-def leaf_inputs(model: nn.Module, x: torch.Tensor) -> Inputs:
-    """Of each module without submodules, in call order, the arguments of its first call."""
+def recorded_inputs(model: nn.Module, x: torch.Tensor) -> Inputs:
+    """Of each module, in call order, the arguments of its first call."""
     found: Inputs = {}
 
     def keep(path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             # a copy: what follows may write into it, as nn.ReLU(inplace=True) does
-            found.setdefault(path, tuple(one.clone() if isinstance(one, torch.Tensor) else one for one in args))
+            if path not in found:
+                found[path] = copy.deepcopy((args, kwargs))
 
         return hook
 
-    handles = [
-        module.register_forward_pre_hook(keep(path))
-        for path, module in model.named_modules()
-        if path and not list(module.children())
-    ]
+    handles = [module.register_forward_pre_hook(keep(path), with_kwargs=True) for path, module in model.named_modules()]
     model(x)
     for handle in handles:
         handle.remove()
@@ -66,23 +63,27 @@ def leaf_inputs(model: nn.Module, x: torch.Tensor) -> Inputs:
 
 def in_a_loop(model: nn.Module, inputs: Inputs, times: Times) -> None:
     """torch.utils.benchmark's median of each module alone, in nanoseconds."""
-    for path, args in inputs.items():
+    for path, (args, kwargs) in inputs.items():
         timer = Timer(
-            "module(*args)",
-            globals={"module": model.get_submodule(path), "args": args},
+            "module(*args, **kwargs)",
+            globals={"module": model.get_submodule(path), "args": args, "kwargs": kwargs},
             num_threads=torch.get_num_threads(),
         )
         times.setdefault(path, []).append(timer.blocked_autorange(min_run_time=0.01).median * 1e9)
 
 
-def in_model_order(model: nn.Module, inputs: Inputs, times: Times) -> None:
-    """Each module alone, once a pass, with nothing attached."""
-    modules = [(path, model.get_submodule(path), args) for path, args in inputs.items()]
-    for _ in range(PASSES):
-        for path, module, args in modules:
-            begun = time.perf_counter_ns()
-            module(*args)
-            times.setdefault(path, []).append(time.perf_counter_ns() - begun)
+def once_at_a_time(model: nn.Module, inputs: Inputs, times: Times) -> None:
+    """torch.utils.benchmark's time of one run of each module alone, with the caches emptied, in nanoseconds."""
+    others = torch.ones(sum(parameter.numel() for parameter in model.parameters()))
+    for path, given in inputs.items():
+        timer = Timer(
+            "module(*args, **kwargs)",
+            # Timer warms up before it measures; the setup runs again between the two
+            setup="others.sum(); args, kwargs = copy.deepcopy(given)",
+            globals={"module": model.get_submodule(path), "others": others, "copy": copy, "given": given},
+            num_threads=torch.get_num_threads(),
+        )
+        times.setdefault(path, []).append(timer.timeit(1).median * 1e9)
 
 
 def spearman(first: list[float], second: list[float]) -> float:
@@ -107,8 +108,9 @@ def grouped(model: nn.Module, inputs: Inputs, times: dict[str, float]) -> list[f
     keys = {}
     for path, ns in times.items():
         module = model.get_submodule(path)
-        shapes = tuple(tuple(one.shape) for one in inputs[path] if isinstance(one, torch.Tensor))
-        keys[path] = (type(module), module.extra_repr(), shapes)
+        args, kwargs = inputs[path]
+        shapes = tuple(tuple(one.shape) for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor))
+        keys[path] = (repr(module), shapes)
         groups.setdefault(keys[path], []).append(ns)
     return [statistics.median(groups[keys[path]]) for path in times]
 
@@ -118,15 +120,15 @@ def report(name: str, make: Callable[[], tuple[nn.Module, torch.Tensor]], rounds
     model, x = make()
     traces: list[Trace] = []
     loop: Times = {}
-    ordered: Times = {}
+    once: Times = {}
     with torch.inference_mode():
-        inputs = leaf_inputs(model, x)
+        inputs = recorded_inputs(model, x)
         for number in range(rounds):
             traces.append(tracecall.measure(model, (x,), operations="none"))
             if number == 0:  # modules that are nothing but a call are in no order
-                inputs = {path: args for path, args in inputs.items() if median_ns(traces, path) > LEAST_NS / 2}
+                inputs = {path: given for path, given in inputs.items() if median_ns(traces, path) > LEAST_NS / 2}
             in_a_loop(model, inputs, loop)
-            in_model_order(model, inputs, ordered)
+            once_at_a_time(model, inputs, once)
     times = [trace.timing for trace in traces if trace.timing is not None]
     totals = [trace.calls[0].host_ns or 0 for trace in traces]
     print(f"\n{name}: {rounds} measurements of {min(t.runs for t in times)} to {max(t.runs for t in times)} runs")
@@ -148,19 +150,18 @@ def report(name: str, make: Callable[[], tuple[nn.Module, torch.Tensor]], rounds
     if len(ours) < 3:
         print(f"  {len(ours)} modules of more than 20 µs: too few for an order")
         return
-    print(f"  Spearman over {len(ours)} modules of more than 20 µs   bound: at least 0.95")
-    halves = [[statistics.median(loop[path][half::2]) for path in ours] for half in (0, 1) if rounds > 1]
-    if halves:
-        print(f"    torch.utils.benchmark beside itself      {spearman(*halves):.3f}   every other round")
-    for label, times_alone in (
-        ("alone in a loop (torch.utils.benchmark)", loop),
-        ("alone in the model's order", ordered),
-    ):
-        alone = {path: statistics.median(times_alone[path]) for path in ours}
+    print(
+        f"  Spearman over {len(ours)} modules of more than 20 µs, beside torch.utils.benchmark   bound: at least 0.95"
+    )
+    for label, alone_in_rounds in (("in a loop", loop), ("once at a time", once)):
+        alone = {path: statistics.median(alone_in_rounds[path]) for path in ours}
         every = spearman(list(ours.values()), list(alone.values()))
         by_group = spearman(grouped(model, inputs, ours), grouped(model, inputs, alone))
         ratio = statistics.median(ours[path] / alone[path] for path in ours)
-        print(f"    {label:40s} {every:.3f}   alike as one {by_group:.3f}   in the model / alone, median {ratio:.2f}")
+        halves = [[statistics.median(alone_in_rounds[path][half::2]) for path in ours] for half in (0, 1) if rounds > 1]
+        itself = f"   beside itself {spearman(*halves):.3f}" if halves else ""
+        print(f"    alone {label:15s} {every:.3f}   alike as one {by_group:.3f}{itself}", end="")
+        print(f"   in the model / alone, median {ratio:.2f}")
 
 
 def median_ns(traces: list[Trace], path: str) -> float:
