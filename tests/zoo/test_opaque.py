@@ -67,6 +67,7 @@ def compiled(way: str, backend: Backend) -> nn.Module:
     return inner
 
 
+LAST = "self.last(self.inner(self.first(x)))"
 WAYS = pytest.mark.parametrize("way", ["torch.compile", "module.compile"])
 
 
@@ -85,6 +86,8 @@ def test_a_compiled_submodule_is_one_call_that_says_so(way: str, backend: Backen
           last Linear [2,3] → [2,3] ← inner
     """)
     assert only(trace, "inner").opaque == "compiled by torch.compile"
+    sites = [call.site for call in trace.calls[0].children]
+    assert [site and site.text for site in sites] == ["self.first(x)", "self.inner(self.first(x))", LAST]
     assert "opaque: compiled by torch.compile" in str(trace)
     assert [finding.kind for finding in trace.findings] == []
     assert {info.state for info in trace.modules.values() if info.path.startswith("inner.")} == {"unseen"}

@@ -98,6 +98,9 @@ class Clocks:
 
         self._hooks = GlobalHooks()
         self._before, self._after, self._user_hook = before, after, user_hook
+        # marks of a device's work are no times to add to; and what hides hooks there is none of the device's work
+        self._hiding_clock = clock if leaving is clock else None
+        self._owner = owner
 
     @contextmanager
     def attached(self, modules: list[nn.Module]) -> Iterator[None]:
@@ -107,7 +110,7 @@ class Clocks:
         """
         self._others |= {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
         hooks = self._hooks
-        curtain = Curtain(modules, hooks.hidden)
+        curtain = Curtain(modules, lambda: _Hidden(self))
         watched = self._watched
 
         def own(hook: Any) -> bool:
@@ -130,13 +133,40 @@ class Clocks:
             watched.clear()
             curtain.put_back()
 
-    def _compiled_call(self, module: nn.Module, compiled: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _compiled_call(self, module: nn.Module, compiled: Any, /, *args: Any, **kwargs: Any) -> Any:
         self._before(module, args)
         try:
-            with self._hooks.hidden():
+            with _Hidden(self):
                 return compiled(*args, **kwargs)
         finally:
             self._after(module, args, None)
+
+
+class _Hidden:
+    """Clock hooks out of sight of compiled code; what that takes counts as time of the hook that opened the call."""
+
+    def __init__(self, clocks: Clocks) -> None:
+        self._clock = clocks._hiding_clock
+        self._begun = self._now()
+        self._events, self._owner = clocks.events, clocks._owner
+        self._hidden = clocks._hooks.hidden()
+
+    def __enter__(self) -> None:
+        self._hidden.__enter__()
+        self._count()
+
+    def __exit__(self, *raised: Any) -> None:
+        self._begun = self._now()
+        self._hidden.__exit__(*raised)
+        self._count()
+
+    def _now(self) -> int:
+        return 0 if self._clock is None else self._clock()
+
+    def _count(self) -> None:
+        # the last event is still the one that opened this call: inside, the hooks were hidden
+        if self._clock is not None and self._events and threading.get_ident() == self._owner:
+            self._events[-1] += self._clock() - self._begun
 
 
 class OperationClocks(QuietMode):

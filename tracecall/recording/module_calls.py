@@ -23,7 +23,7 @@ from tracecall.recording.direct_calls import look_for_bypass
 from tracecall.recording.endings import close, failed, innermost, returned, unwind
 from tracecall.recording.expressions import FUNCTION_APPLY
 from tracecall.recording.modules import ForwardNames
-from tracecall.recording.opaque import opaque
+from tracecall.recording.opaque import opaque, runs_optimized
 from tracecall.recording.open_calls import NOTHING, OpenCall, Thread
 from tracecall.recording.sites import Place, local_value, place_of
 from tracecall.recording.tensor_specs import PLAIN_TENSORS, plain_spec
@@ -76,13 +76,13 @@ class Known:
 
 
 def caller_of(frame: FrameType) -> FrameType | None:
-    """The frame that called the module: past those of torch's own `_wrapped_call_impl` and the like."""
+    """The frame that called the module: past torch's own `_wrapped_call_impl` and the like."""
     wrapped, call_impl, slow = CALL_CODES
     caller = frame.f_back
     # a set would hash code objects, which is slow
     while caller is not None and ((code := caller.f_code) is wrapped or code is call_impl or code is slow):
         caller = caller.f_back
-    return caller
+    return caller.f_back if caller is not None and runs_optimized(caller) else caller
 
 
 _RAISED: Any = object()  # stands for the output that torch does not give where forward raised

@@ -6,16 +6,18 @@ the tracer's hooks are out of torch's tables: what is recorded is what runs when
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
+from functools import partial
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 COMPILED = "compiled by torch.compile"
 SCRIPTED = "TorchScript"
-_EXTRA_TIME = "Using `torch.compile.module.` when there are global hooks"  # torch's warning about hooks such as ours
+_ASKS = "_has_any_global_hook"  # in torch.nn's module.py: asked only to warn of hooks such as ours
 
 
 def opaque(module: nn.Module) -> str | None:
@@ -23,6 +25,11 @@ def opaque(module: nn.Module) -> str | None:
     if isinstance(module, torch.jit.ScriptModule):
         return SCRIPTED
     return COMPILED if module._compiled_call_impl is not None or is_optimized(module) else None
+
+
+def runs_optimized(frame: FrameType) -> bool:
+    """Whether this is the `__call__` of what torch.compile(module) returned, which goes on to that of nn.Module."""
+    return frame.f_code.co_name == "__call__" and frame.f_globals.get("__name__") == "torch._dynamo.eval_frame"
 
 
 def is_optimized(module: nn.Module) -> bool:
@@ -37,19 +44,18 @@ class Curtain:
         self._modules = [module for module in modules if opaque(module) == COMPILED]
         self._hidden = hidden
         self._covered: list[tuple[dict[str, Any], str, Any]] = []
-        self._filter: Any = None
 
-    def attach(self, call: Callable[[nn.Module, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]) -> None:
-        """Cover every compiled module; one compiled in place is run by `call(module, compiled, args, kwargs)`."""
+    def attach(self, call: Callable[..., Any]) -> None:
+        """Cover every compiled module; one compiled in place is run by `call(module, compiled, *args, **kwargs)`."""
         for module in self._modules:
             if is_optimized(module):
                 self._cover(module.__dict__, "forward", self._quiet(module.__dict__["forward"]))
+                if hasattr(torch_module, _ASKS):  # to warn at each call, and be ignored, takes longer than the hooks
+                    self._cover(vars(torch_module), _ASKS, _no)
             else:
                 compiled = module._compiled_call_impl
-                self._cover(module.__dict__, "_compiled_call_impl", _called(call, module, compiled))
-        if self._modules:
-            warnings.filterwarnings("ignore", message=_EXTRA_TIME)
-            self._filter = warnings.filters[0]
+                # no function of our own: who calls it is who calls the module
+                self._cover(module.__dict__, "_compiled_call_impl", partial(call, module, compiled))
 
     def _cover(self, attributes: dict[str, Any], name: str, cover: Callable[..., Any]) -> None:
         self._covered.append((attributes, name, attributes[name]))
@@ -64,17 +70,10 @@ class Curtain:
 
     def put_back(self) -> None:
         """Leave every module as it was."""
-        for attributes, name, kept in self._covered:
+        for attributes, name, kept in reversed(self._covered):
             attributes[name] = kept
         self._covered = []
-        if self._filter is not None:
-            if self._filter in warnings.filters:
-                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]  # a list, typed as a sequence
-            self._filter = None
 
 
-def _called(call: Callable[..., Any], module: nn.Module, compiled: Callable[..., Any] | None) -> Callable[..., Any]:
-    def compiled_call(*args: Any, **kwargs: Any) -> Any:
-        return call(module, compiled, args, kwargs)
-
-    return compiled_call
+def _no() -> bool:
+    return False
