@@ -191,7 +191,7 @@ class Timing(Struct, omit_defaults=True):
 
     On an accelerator both last until the device has done its work; `device_ns` is that work alone. `total_ns` is the
     host time of the root's call, and `self_ns` all calls' own added up. In each run the two are equal; medians need not
-    be, where other work held up each run at other calls.
+    be, where each run was slow at other calls.
     """
 
     untraced_ns: Count

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from tracecall.calls import Call, Environment, ModelInfo, Trace
 from tracecall.recording import timing
 from tracecall.recording.calibration import Empties, Probed, from_passes, probe, typical
 from tracecall.recording.clocks import Clocks, Overhead, Timed, timed_calls
-from tracecall.recording.rounds import Pass, Round
+from tracecall.recording.global_hooks import GlobalHooks
+from tracecall.recording.rounds import ForwardRaised, Pass, Round
 from tracecall.recording.timing import Samples, add_times, spread, take_samples
 from tracecall.recording.unexplained import unexplained
 
@@ -581,6 +584,122 @@ def test_measure_tells_of_runs_that_made_other_calls():
     assert "other-calls" in kinds
 
 
+class Cache(nn.Module):
+    """Has room for so many runs."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.fc, self.room = nn.Linear(4, 4), room
+
+    def forward(self, x: Any) -> Any:
+        if not self.room:
+            raise ValueError("the cache is full")
+        self.room -= 1
+        return self.fc(x)
+
+
+@pytest.mark.parametrize("repeat", [None, 0])
+def test_a_forward_that_does_not_run_twice_is_shown_without_times(repeat):
+    """What was recorded is not lost; nothing stays attached."""
+    trace = tracecall.measure(Cache(1), (torch.randn(2, 4),), repeat=repeat, prove=True)
+    (finding,) = trace.findings
+    assert finding.message == (
+        "another run with the same inputs raised ValueError: the cache is full, so nothing could be timed; a forward that "
+        "changes its inputs, or something that it keeps between calls, may not run twice"
+    )
+    assert finding.site is not None and finding.site.text == 'raise ValueError("the cache is full")'
+    assert trace.error is None and trace.timing is None and trace.prediction
+    assert [call.path for _, call in trace.walk()] == ["", "fc"]
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+@pytest.mark.parametrize(("room", "said"), [(7, "the one before it"), (11, "the 2 before it")])
+def test_the_rounds_before_the_one_that_raised_have_times(room, said):
+    """Two runs come first; the first round has three, and two more if it probes; the second has four."""
+    trace = tracecall.measure(Cache(room), (torch.randn(2, 4),), warmup=0, operations="none")
+    (finding,) = trace.findings
+    assert f"so times are of {said};" in finding.message
+    assert trace.timing is not None and trace.calls[0].host_ns is not None
+    assert trace.calls[0].samples == trace.timing.runs == (2 if "2" in said else 1)
+
+
+def test_rounds_end_with_the_first_run_that_raises():
+    """With what it raised; those before it count."""
+    clock, error, runs = FakeClock(), ValueError("full"), iter(range(1, 10))
+
+    def run() -> None:
+        clock.passes(10)
+        if next(runs) == 6:
+            raise ForwardRaised from error
+
+    samples = take_samples(run, warmup=0, repeat=9, operations=False, modules=[], clock=clock, overhead=FREE)
+    assert (samples.untraced, samples.raised) == ([10, 10], error)
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"repeat": -1}, "repeat=-1: it is a number of runs, 0 or more, or None for as many as fit; write repeat=3"),
+        ({"repeat": "x"}, "repeat='x': it is a number of runs, 0 or more, or None for as many as fit; write repeat=3"),
+        ({"warmup": 1.5}, "warmup=1.5: it is a number of runs, 0 or more; write warmup=3"),
+        ({"warmup": None}, "warmup=None: it is a number of runs, 0 or more; write warmup=3"),
+    ],
+)
+def test_what_is_no_number_of_runs_is_refused_before_the_model_runs(given, said):
+    """In one line."""
+    with pytest.raises(tracecall.TracecallError) as refused:
+        tracecall.measure(Cache(0), (torch.randn(2, 4),), **given)
+    assert str(refused.value) == said
+
+
+def test_lazy_modules_have_times_though_their_own_hooks_ran_but_once():
+    """torch takes off the hook that makes the parameters as it has run: it is in the recorded run, and in no other."""
+    trace = tracecall.measure(nn.Sequential(nn.LazyLinear(4), nn.ReLU()), (torch.randn(2, 3),), repeat=3)
+    assert [finding.kind for finding in trace.findings] == []
+    timed = {call.name: call.host_ns is not None for _, call in trace.walk() if call.kind != "operation"}
+    assert timed == {"Sequential": True, "0": True, "LazyModuleMixin._infer_parameters": False, "1": True}
+    assert next(call.flops for _, call in trace.walk() if call.path == "0" and call.kind == "module") == 2 * 2 * 3 * 4
+
+
+class Hides(GlobalHooks):
+    """Takes 50 ns to hide hooks and 70 to show them."""
+
+    clock: FakeClock
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        with super().hidden():
+            self.clock.passes(50)
+            yield
+            self.clock.passes(70)
+
+
+@pytest.mark.parametrize("way", ["torch.compile", "module.compile"])
+def test_what_hides_the_hooks_from_compiled_code_is_no_time_of_the_model_s(way, monkeypatch):
+    """Neither of the compiled call nor of the one around it."""
+    clock = FakeClock()
+    Hides.clock = clock
+    monkeypatch.setattr("tracecall.recording.clocks.GlobalHooks", Hides)
+
+    class Inner(nn.Module):
+        def forward(self, x: Any) -> Any:
+            clock.passes(100)
+            return x
+
+    inner = Inner()
+    if way == "torch.compile":
+        monkeypatch.setattr("tracecall.recording.opaque.is_optimized", lambda module: module is inner)
+        inner.__dict__["forward"] = inner.forward
+    else:
+        inner._compiled_call_impl = inner.forward
+    model = nn.Sequential(inner)
+    clocks = Clocks(clock)
+    with clocks.attached([model, inner]):
+        model(torch.zeros(1))
+    assert timed_calls(clocks.events, FREE) == [Timed(model, 100, 100), Timed(inner, 100, 0)]
+
+
 def test_operations_are_never_more_than_the_call_that_runs_them(two):
     """They are timed in other runs, under a mode that slows them: what exceeds the call's own time is scaled down."""
     trace, paths, (root, a, b) = two
@@ -597,18 +716,26 @@ def test_operations_are_never_more_than_the_call_that_runs_them(two):
 # what is left of the difference
 
 
-def a_round(untraced: int, *, more: int, calls: int = 2, inside: int = 10) -> Round:
-    """A round whose timing run lasts `more` longer than its clocks explain: each call has `inside` in its hooks."""
-    events = [event for _ in range(calls) for event in (0, "a", inside, inside, None, inside)]
-    found = Round(untraced=untraced, traced=untraced + calls * inside + more)
-    found.keep(events)
+def a_round(untraced: int, *, more: int, outside: int = 0) -> Round:
+    """A root that calls one module: what it lasts longer than the control run, and what the timing run does beyond that.
+
+    Each of the two calls has 10 ns in its hooks.
+    """
+    end = 10 + untraced + 10 + more
+    found = Round(untraced=untraced, traced=end + outside)
+    found.keep([0, "root", 10, 100, "a", 110, 200, None, 200, end, None, end])
     return found
 
 
 def test_what_the_clocks_do_not_explain_is_shared_among_the_calls():
-    """Of 2 calls, each with 10 ns in its hooks and 5 around them, 8 are left."""
+    """Of 18 ns, 5 are known to be around the call inside and 3 in the root; 10 are left for 2 calls."""
     rounds = [a_round(1000 + i, more=18) for i in range(8)]
-    assert unexplained(rounds, Overhead(around=5)) == 4
+    assert unexplained(rounds, Overhead(around=5, within=3)) == 5
+
+
+def test_what_passes_before_the_first_call_and_after_it_is_no_call_s():
+    """A part of the root's own hooks, to be run, takes longest: for a model of one call it is most of what they cost."""
+    assert unexplained([a_round(1000, more=0, outside=500)] * 8, FREE) == 0
 
 
 def test_noise_is_not_shared_among_the_calls():
@@ -629,9 +756,9 @@ def test_no_hook_makes_a_model_faster():
 
 def test_not_more_is_left_than_the_clocks_cost():
     """1 µs a call beside 15 ns: that is the machine's."""
-    assert unexplained([a_round(1000, more=2000)] * 8, Overhead(around=5)) == 15
+    assert unexplained([a_round(1000, more=2000)] * 8, Overhead(around=5)) == 10 + 5
 
 
 def test_rounds_without_calls_leave_nothing():
     """As where the recorded code calls no module."""
-    assert unexplained([a_round(1000, more=18, calls=0)] * 8, FREE) == 0
+    assert unexplained([Round(untraced=1000, traced=1018)] * 8, FREE) == 0

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests.views.traces import cnn, module, trace
-from tracecall.calls import Call, Trace
+from tracecall.calls import Call, Finding, Trace
 from tracecall.views.table import Sort, table
 
 FLOPS = {"": 2_862_432, "conv1": 677_376, "conv2": 1_806_336, "fc1": 376_320, "fc2": 2400, "pool": 0}
@@ -72,6 +72,26 @@ def test_the_cnn_by_time():
         """)
 
 
+def test_times_that_differ_much_from_run_to_run_are_marked():
+    """As in the tree, and not those under 1 % of the whole."""
+    shown = measured()
+    for _, call in shown.walk():
+        call.spread_ns = 40_000 if call.path in ("conv2", "conv1") else 0
+    listed = text(shown, "time", width=80)
+    assert [line.split()[2] for line in listed.split("\n\n")[1].split("\n")[1:4]] == ["300.0", "90.0", "~60.0"]
+    assert "\n\n~ the middle half of its runs spans more than half of its median\n\n" in listed
+
+
+def test_why_there_are_no_times_is_said():
+    """A list by time that has none tells what the tree tells."""
+    shown = measured()
+    shown.findings += [
+        Finding("other-calls", "3 of 3 timing runs made other calls than this one"),
+        Finding("bypassed", "conv1 was used directly"),
+    ]
+    assert text(shown, "time").endswith("\n\n! 3 of 3 timing runs made other calls than this one")
+
+
 @pytest.mark.parametrize("added", [269_000, 331_000])
 def test_self_times_that_are_far_from_the_total_are_said_to_be(added):
     """Whoever sorts by them would look for the rest."""
@@ -81,8 +101,7 @@ def test_self_times_that_are_far_from_the_total_are_said_to_be(added):
     assert text(shown, "self", width=80).split("\n\n")[0] == drawing(f"""
         CNN   models/net.py:8   194,578 parameters   cpu   eval, inference mode
         untraced 290.0 µs   traced 320.0 µs   medians of 100 runs
-        self times add up to {added / 1000} µs, not to 300.0 µs: other work held up each run at
-        other calls
+        self times add up to {added / 1000} µs, not to 300.0 µs: each run was slow at other calls
         """)
 
 

@@ -16,6 +16,7 @@ from tracecall.errors import TracecallError
 from tracecall.recording import differences, flops, tensor_specs, timing, values
 from tracecall.recording.preserved import preserved, random_state
 from tracecall.recording.recorder import Operations, Recorder
+from tracecall.recording.rounds import ForwardRaised
 
 if TYPE_CHECKING:
     from tracecall.recording.device_clocks import DeviceRuns
@@ -29,9 +30,9 @@ _last: Trace | None = None
 def trace(model: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
     """Run `model(*args, **kwargs)` once and record it.
 
-    The model, its buffers, gradients and torch's random state are afterwards as before. Times are not measured: a
-    recording disturbs them (`tracecall.measure` has them). An exception of the model passes through; what was recorded
-    until then is `tracecall.last_trace()`.
+    The model's buffers, gradients and mode, and torch's random state, are afterwards as before; what else a forward
+    changes stays changed. Times are not measured: a recording disturbs them (`tracecall.measure` has them). An exception
+    of the model passes through; what was recorded until then is `tracecall.last_trace()`.
     """
     return _record(Recorder(_checked(model), "forward"), args, kwargs, reraise=True)
 
@@ -106,17 +107,23 @@ def measure(
 
     One more run counts FLOPs, a multiply-add as two; a call that does what torch has no formula for is left without.
     `repeat` runs of each kind, None for as many as fit in half a second (3 to 100), 0 for none. With `inference` they
-    run in torch.inference_mode. If forward raises, the exception is in the Trace's `error`, and nothing is timed.
+    run in torch.inference_mode. If forward raises, the exception is in the Trace's `error`, and nothing is timed. If a
+    later run does, that is a finding, and times are of the runs before it.
     With `prove` a few runs more, with other inputs, prove findings, where one forward is not slow; with `nan` too, one
     looks at the tensors of every call if the output holds NaN or Inf.
     On an accelerator, device times and memory come from runs of their own, and a whole run ends as the device is done.
     `progress` is told (runs done, runs wanted).
     """
     kwargs = kwargs or {}
+    for name, given in (("warmup", warmup), ("repeat", repeat)):
+        _check_runs(name, given)
     recorder = Recorder(_checked(model), operations)
 
-    def run() -> None:
-        model(*args, **kwargs)
+    def run() -> Any:
+        try:
+            return model(*args, **kwargs)
+        except Exception as error:
+            raise ForwardRaised from error
 
     with torch.inference_mode() if inference else nullcontext():
         found = _record(recorder, args, kwargs, reraise=False)
@@ -128,10 +135,15 @@ def measure(
             return _record(Recorder(model, operations), args, kwargs, reraise=True)
 
         found.findings.extend(filter(None, [differences.changed_by_hooks(found, modules, record_again)]))
-        with preserved(model):
-            begun = time.perf_counter_ns()
-            repeatable = differences.same_output(recorder.output, model(*args, **kwargs))
-            forward_ns = time.perf_counter_ns() - begun
+        try:
+            with preserved(model):
+                begun = time.perf_counter_ns()
+                repeatable = differences.same_output(recorder.output, run())
+                forward_ns = time.perf_counter_ns() - begun
+        except ForwardRaised as raised:
+            found.findings.append(differences.not_again(raised.__cause__ or raised, 0))
+            recorder.output = None
+            return found
         if not repeatable:
             found.findings.append(differences.other_output())
         output, recorder.output = recorder.output if prove else None, None
@@ -149,6 +161,7 @@ def measure(
         if repeat == 0:
             prove_findings()
             return found
+        counted = None
         with preserved(model):
             prepare = random_state(model)
             devices = _accelerators(model, args, kwargs)
@@ -174,13 +187,19 @@ def measure(
                 progress=progress,
                 more=measure_devices if devices else None,
             )
-            for one in device_runs:
-                one.allocate()
-            prepare()
-            counted = flops.count_flops(run, hooked)
-        prove_findings()
+            ended, samples.raised = samples.raised, None  # its traceback refers to frames, they to every tensor
+            if ended is None:
+                for one in device_runs:
+                    one.allocate()
+                prepare()
+                counted = flops.count_flops(run, hooked)
+        if ended is None:
+            prove_findings()
+        else:
+            found.findings.append(differences.not_again(ended, len(samples.untraced)))
+            ended = None
     timing.add_times(found, samples, recorder.operation_order, recorder.modules.paths)
-    if device_runs:
+    if device_runs and found.timing is not None:
         from tracecall.recording.device_times import add_device_times, homes
 
         add_device_times(found, [one.samples for one in device_runs], recorder.modules.paths, homes(modules))
@@ -257,6 +276,14 @@ def _first_values(tensor: torch.Tensor) -> list[float | int | bool | str]:
     except Exception:  # a subclass may hold no numbers (a FakeTensor does not), and each says so in its own way
         return []
     return [value if isinstance(value, (bool, int, float)) else str(value) for value in first]
+
+
+def _check_runs(name: str, given: object) -> None:
+    if name == "repeat" and given is None:
+        return
+    if type(given) is not int or given < 0:
+        what = "a number of runs, 0 or more" + (", or None for as many as fit" if name == "repeat" else "")
+        raise TracecallError(f"{name}={values.short(given)}: it is {what}; write {name}=3")
 
 
 def _checked(model: object) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from tracecall.calls import Call, Finding, Trace
+from tracecall.calls import Call, Finding, Site, Trace
 from tracecall.recording import tensor_specs, values
+from tracecall.recording.failures import describe
+from tracecall.recording.sites import Place, site
 from tracecall.recording.user_hooks import hook_name, hook_site, module_hooks
 
 
@@ -47,6 +50,29 @@ def other_output() -> Finding:
         "an untraced run with the same inputs and random state returned other numbers: the model keeps state between "
         "calls, or its operations are not deterministic",
     )
+
+
+def not_again(error: BaseException, runs: int) -> Finding:
+    """Another run raised; `runs` of each kind came before it."""
+    described = describe(error, raised_here=True)
+    what = f"{described.type}: {described.message}".partition("\n")[0].removesuffix(": ")
+    timed = f"times are of the {runs} before it" if runs > 1 else "times are of the one before it"
+    return Finding(
+        "not-again",
+        f"another run with the same inputs raised {what}, so {timed if runs else 'nothing could be timed'}; a forward "
+        "that changes its inputs, or something that it keeps between calls, may not run twice",
+        site=_raised_at(error),
+    )
+
+
+def _raised_at(error: BaseException) -> Site | None:
+    """The innermost line of a traceback that is neither torch's nor ours."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        home = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if home not in ("torch", "tracecall"):
+            found = frame
+    return None if found is None else site(Place(found.f_code, found.f_lasti))
 
 
 def hooked(modules: dict[str, nn.Module]) -> dict[str, list[Any]]:

@@ -128,7 +128,7 @@ class Recorder:
     def broke(self, error: Exception) -> None:
         """The recorder failed: the model goes on undisturbed, and whoever asked for the trace is told at the end."""
         self.active = False
-        self.broken = error
+        self.broken = self.broken or error  # the first: another thread may fail because of it
         self._owner_thread.stack.clear()  # of what is open there nothing more is heard
 
     def empty_trace(self) -> Trace:
@@ -221,7 +221,7 @@ class Recorder:
 
     # compiled modules and user hooks
 
-    def _compiled_call(self, module: nn.Module, compiled: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _compiled_call(self, module: nn.Module, compiled: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A module that was compiled in place runs its hooks, if any, inside compiled code: the call is recorded here.
 
         This frame takes the part that `_call_impl`'s has for other calls.

@@ -20,6 +20,10 @@ FEWEST = 3  # rounds that medians are taken of
 LOST = 0.01  # of a run: more makes it an interrupted one
 
 
+class ForwardRaised(Exception):
+    """The model's forward raised, its `__cause__`, in a run like the one that was recorded and did not fail."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """Nanoseconds a call of empty modules, without what passed inside hooks."""

@@ -20,7 +20,7 @@ from tracecall.calls import Call, Finding, Timing, Trace
 from tracecall.recording.calibration import Calibration, operation_overhead
 from tracecall.recording.clocks import Clock, Clocks, OperationClocks, Overhead, Timed, timed_calls
 from tracecall.recording.modes import suited
-from tracecall.recording.rounds import FEWEST, Round, Scheduling, scheduling, timed_run, undisturbed
+from tracecall.recording.rounds import FEWEST, ForwardRaised, Round, Scheduling, scheduling, timed_run, undisturbed
 from tracecall.recording.user_hooks import WatchedHook, listen, stop_listening
 
 Progress = Callable[[int, int], None]
@@ -29,6 +29,7 @@ BUDGET_NS = 500_000_000  # the runs that fit in half a second,
 MOST = 100  # but no more than these, and no fewer than FEWEST
 WARMUP = 2
 FREE = Overhead()
+_ONCE = "LazyModuleMixin._infer_parameters"  # a lazy module's own hook, which torch takes off as it has run
 
 
 class Ran(Protocol):
@@ -48,6 +49,7 @@ class Samples:
     calls: list[list[Timed]]
     operations: list[list[tuple[Any, int]]]
     operation_overhead: float = 0.0  # of each operation, to be taken out
+    raised: BaseException | None = None  # what ended the rounds before their time
 
 
 def take_samples(
@@ -72,7 +74,9 @@ def take_samples(
     another program had the processor (`scheduled` tells), as long as 3 are left: a run of a few ms that is interrupted
     lasts twice as long, and the longer of two kinds is interrupted more often.
     `overhead` None measures what the clocks cost beside the runs.
+    Where `run` is ended by a ForwardRaised, the rounds before it are what there is.
     """
+    raised: BaseException | None = None
     rounds: list[Round] = []
     beside = Calibration(run, prepare, modules, clock, scheduled) if overhead is None else None
     collecting = gc.isenabled()
@@ -87,15 +91,18 @@ def take_samples(
         begun = clock()
         while len(rounds) < (MOST if repeat is None else repeat):
             before = 1 + len(rounds) % 2  # not an even number of runs in each round: some models take turns
-            rounds.append(_one_round(run, prepare, modules, operations, clock, scheduled, beside, before))
+            one = _one_round(run, prepare, modules, operations, clock, scheduled, beside, before)
             if more is not None:
                 more()
+            rounds.append(one)
             done, spent = len(rounds), clock() - begun
             if repeat is None and done >= FEWEST and spent + spent / done > BUDGET_NS:
                 break
             if progress is not None:
                 wanted = repeat if repeat is not None else max(FEWEST, min(MOST, int(BUDGET_NS * done / max(spent, 1))))
                 progress(done, wanted)
+    except ForwardRaised as error:
+        raised = error.__cause__
     finally:
         stop_listening(_nobody)
         if collecting:
@@ -112,6 +119,7 @@ def take_samples(
         calls=[found for found in calls if found is not None],
         operations=[one.operations for one in kept if one.operations is not None],
         operation_overhead=overhead.operation,
+        raised=raised,
     )
 
 
@@ -160,9 +168,12 @@ def _one_round(
 def add_times(trace: Trace, samples: Samples, order: list[tuple[Any, Call | None]], modules: dict[int, str]) -> None:
     """Write medians and interquartile ranges into the calls of a recorded Trace.
 
-    Runs that made other calls than the recording are left out and become a finding. `order` is what the recording saw
+    Runs that made other calls than the recording are left out and become a finding. Without runs, nothing is written.
+    `order` is what the recording saw
     of each aten operation; `modules` maps a module's id to its path.
     """
+    if not samples.untraced:
+        return
     trace.timing = Timing(
         untraced_ns=round(statistics.median(samples.untraced)),
         traced_ns=round(statistics.median(samples.traced)),
@@ -202,12 +213,12 @@ def _fit_operations(call: Call) -> None:
 
 
 def timed_here(trace: Trace) -> list[Call]:
-    """The calls of modules and hooks that ran in the thread which called the model, in call order."""
+    """The calls of modules and hooks in the thread which called the model, in call order: what each run makes."""
     found: list[Call] = []
     waiting = list(reversed(trace.calls))
     while waiting:
         call = waiting.pop()
-        if call.thread is None:
+        if call.thread is None and call.name != _ONCE:
             if call.kind != "operation":
                 found.append(call)
             waiting.extend(reversed(call.children))

@@ -1,8 +1,8 @@
-"""What timing runs last longer than the control runs beside them, beyond what is known of the clocks: a share a call.
+"""What a model's call lasts longer in timing runs than in the control runs beside them: a share for each call inside.
 
 Hooks push the model's code and data out of the processor's caches, and what runs after them fetches them again. Empty
-modules do not show it, since they have nothing to fetch. The runs themselves do: with the clocks' own time taken out,
-both last as long, but for this.
+modules do not show it, since they have nothing to fetch. The runs themselves do: with all that is known of the clocks
+taken out, the model's call lasts as long in both, but for this.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from tracecall.recording.clocks import Overhead
+from tracecall.recording.clocks import Overhead, timed_calls
 from tracecall.recording.rounds import Round
 
 ENOUGH = 8  # rounds, to tell it from noise
@@ -25,11 +25,12 @@ def unexplained(rounds: list[Round], overhead: Overhead) -> float:
     """
     found, known = [], []
     for one in rounds:
-        calls = sum(1 for module in one.modules if module is not None)
+        calls = timed_calls(one.events, overhead)
         if calls:
-            clocks = (sum(one.times[1::2]) - sum(one.times[::2])) / calls + overhead.around
-            found.append((one.traced - one.untraced) / calls - clocks)
-            known.append(clocks)
+            # not the whole timing run: of the outermost call's hooks, a part is run before the call and after it
+            outermost = sum(call.total - call.inside for call in calls)
+            found.append((outermost - one.untraced) / len(calls))
+            known.append((sum(one.times[1::2]) - sum(one.times[::2])) / len(calls) + overhead.around)
     if len(found) < ENOUGH:
         return 0.0
     middle = statistics.median(found)

@@ -12,6 +12,7 @@ from tracecall.views.cells import cell_len, narrow
 from tracecall.views.flows import arrows
 from tracecall.views.rows import Row
 
+UNSTEADY = "~ the middle half of its runs spans more than half of its median"
 BAR = 8
 GAP = "  "
 
@@ -99,8 +100,13 @@ def total_time(trace: Trace) -> int:
 
 
 def unsteady(call: Call, total: int) -> bool:
-    """Whether its times differ from run to run by so much; of a call under 1 % of the total nobody needs to know."""
-    return call.host_ns is not None and (call.spread_ns or 0) * 2 > call.host_ns and call.host_ns * 100 >= total
+    """Whether its times differ from run to run by so much."""
+    return call.host_ns is not None and varies(call.host_ns, call.spread_ns or 0, total)
+
+
+def varies(ns: int, spread_ns: int, total: int) -> bool:
+    """Whether a time is to be marked; of one under 1 % of the total nobody needs to know."""
+    return spread_ns * 2 > ns and ns * 100 >= total
 
 
 def _shape_texts(row: Row) -> tuple[str, str]:

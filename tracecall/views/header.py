@@ -70,7 +70,7 @@ def _sums(times: Timing) -> str:
         return ""
     of = max(times.self_ns, times.total_ns)
     added, total = labels.duration(times.self_ns, of), labels.duration(times.total_ns, of)
-    return f"self times add up to {added}, not to {total}: other work held up each run at other calls"
+    return f"self times add up to {added}, not to {total}: each run was slow at other calls"
 
 
 def _device(trace: Trace) -> str:

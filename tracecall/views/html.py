@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from tracecall.calls import Trace
 from tracecall.errors import TracecallError
 from tracecall.folding import folded
-from tracecall.views.columns import total_time
+from tracecall.views.columns import UNSTEADY, total_time
 from tracecall.views.page.calls import lines
 from tracecall.views.page.data import as_json, data
 from tracecall.views.page.plain import plain
 from tracecall.views.page.words import prediction, said, settings
-from tracecall.views.tree import UNSTEADY
 
 if TYPE_CHECKING:
     from jinja2 import Environment

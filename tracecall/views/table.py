@@ -11,8 +11,11 @@ from rich.text import Text
 
 from tracecall.calls import Trace
 from tracecall.views import labels
+from tracecall.views.below import findings_lines
 from tracecall.views.cells import cell_len
+from tracecall.views.columns import UNSTEADY, varies
 from tracecall.views.header import MODULE, QUIET, TIME, header
+from tracecall.views.prose import prose
 
 Sort = Literal["time", "self", "flops", "memory", "params"]
 
@@ -33,6 +36,8 @@ class Row:
     type: str
     calls: int = 0
     total: int | None = None  # ns, on the accelerator where that was measured
+    spread: int = 0  # of the host's total, ns
+    unsteady: bool = False
     own: int | None = None
     flops: int | None = None
     output: int | None = None  # bytes
@@ -52,11 +57,16 @@ def table(trace: Trace, *, sort: Sort = "time", depth: int | None = None, width:
     parts: list[RenderableType] = [*header(trace, width), Text(), *_lines(trace, shown, sort, width)]
     if hidden > 0:
         parts.append(Text(f"and {hidden} more", QUIET))
+    if any(row.unsteady for row in shown):
+        parts += [Text(), *prose(UNSTEADY, width, QUIET)]
     if any(row.flops for row in shown):
         parts += [Text(), *(Text(line, QUIET, overflow="fold") for line in _notes(trace, shown))]
+    if about := [finding for finding in trace.findings if finding.kind in _OF_TIMES]:
+        parts += [Text(), *findings_lines(about, width)]
     return Group(*parts)
 
 
+_OF_TIMES = ("not-again", "other-calls")  # findings that tell why there are no times, or of how few runs they are
 _KEYS: dict[Sort, Callable[[Row], int | None]] = {
     "time": lambda row: row.total,
     "self": lambda row: row.own,
@@ -93,14 +103,24 @@ def _rows(trace: Trace, depth: int | None) -> list[Row]:
             continue
         row = rows.get(call.path)
         if row is None:
-            row = rows[call.path] = Row(call.path, call.type, 0, 0, 0, 0, 0, parameters.get(call.path, 0))
+            row = rows[call.path] = Row(
+                call.path, call.type, total=0, own=0, flops=0, output=0, parameters=parameters.get(call.path, 0)
+            )
         row.calls += 1
         row.own = _sum(row.own, call.device_self_ns if device else call.host_self_ns)
         if outermost:
             row.total = _sum(row.total, call.device_ns if device else call.host_ns)
+            row.spread += 0 if device else call.spread_ns or 0
             row.flops = _sum(row.flops, call.flops)
             row.output = _sum(row.output, call.output_bytes)
+    whole = _whole(trace)
+    for row in rows.values():
+        row.unsteady = row.total is not None and row.spread > 0 and varies(row.total, row.spread, whole)
     return list(rows.values())
+
+
+def _whole(trace: Trace) -> int:
+    return sum((call.device_ns if _on_device(trace) else call.host_ns) or 0 for call in trace.calls)
 
 
 def _sum(left: int | None, right: int | None) -> int | None:
@@ -110,7 +130,7 @@ def _sum(left: int | None, right: int | None) -> int | None:
 def _lines(trace: Trace, rows: list[Row], sort: Sort, width: int) -> list[Text]:
     """A line of titles and the rows, aligned; where room is short, the columns that say least are left out first."""
     device = _on_device(trace)
-    whole = sum((call.device_ns if device else call.host_ns) or 0 for call in trace.calls)
+    whole = _whole(trace)
     name, size, decimals = labels.unit(max((row.total or 0 for row in rows), default=0))
 
     def time(ns: int | None) -> str:
@@ -124,7 +144,7 @@ def _lines(trace: Trace, rows: list[Row], sort: Sort, width: int) -> list[Text]:
         "path": [labels.safe(row.path or row.type) for row in rows],
         "type": [labels.safe(row.type) for row in rows],
         "calls": [str(row.calls) if any(row.calls > 1 for row in rows) else "" for row in rows],
-        "total": [time(row.total) for row in rows],
+        "total": [("~" if row.unsteady else "") + time(row.total) for row in rows],
         "self": [time(row.own) for row in rows],
         "share": [share(row.own if sort == "self" else row.total) for row in rows],
         "flops": [_flops(row) if counted else "" for row in rows],

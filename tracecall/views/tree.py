@@ -15,7 +15,7 @@ from tracecall.calls import Trace
 from tracecall.folding import folded, limited
 from tracecall.views import labels
 from tracecall.views.below import failure, findings_lines, prediction
-from tracecall.views.columns import total_time
+from tracecall.views.columns import UNSTEADY, total_time
 from tracecall.views.header import QUIET, header
 from tracecall.views.lines import lines
 from tracecall.views.prose import prose
@@ -25,7 +25,6 @@ from tracecall.views.styled import Line, Styles
 UNFOLDED = "×N: N calls alike, with their total time; inside is one, with medians; --no-fold shows all"
 UNTIMED = "×N: N calls alike; inside is one; --no-fold shows all"
 UNLIKE = 5  # lines about settings that differ
-UNSTEADY = "~ the middle half of its runs spans more than half of its median"
 SIGNS = (  # each with the column that it stands in, and how it is found there
     ("+3", "closed", r"  \+\d+$", "calls inside it that are not shown"),
     ("→", "shapes", r"\] → ", "input shapes → output shapes; one shape alone where both are the same"),
