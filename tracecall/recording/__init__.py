@@ -31,8 +31,8 @@ def trace(model: nn.Module, /, *args: Any, **kwargs: Any) -> Trace:
     """Run `model(*args, **kwargs)` once and record it.
 
     The model's buffers, gradients and mode, and torch's random state, are afterwards as before; what else a forward
-    changes stays changed. Times are not measured: a recording disturbs them (`tracecall.measure` has them). An exception
-    of the model passes through; what was recorded until then is `tracecall.last_trace()`.
+    changes stays changed. Times are not measured: a recording disturbs them (`tracecall.measure` has them). What the
+    model raises passes through; what was recorded until then is `tracecall.last_trace()`.
     """
     return _record(Recorder(_checked(model), "forward"), args, kwargs, reraise=True)
 
